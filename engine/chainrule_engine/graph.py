@@ -1,0 +1,414 @@
+"""A computation graph as data: inputs, nodes in any order, outputs.
+
+`Graph.from_dict` reads the wire's two forms, the node list and the program text, in one pass, and says of everything
+that breaks a rule where it stands. The order of evaluation is part of the contract and depends on the graph alone:
+depth-first post-order from the outputs, arguments left to right; nodes that feed no output follow in the order of their
+declaration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chainrule_engine.errors import MAX_PROBLEMS, GraphError, InvalidInput, LimitExceeded, Path, Problem
+from chainrule_engine.operations import OPERATIONS
+from chainrule_engine.program import parse_program
+from chainrule_engine.value import Value, apply, in_order
+
+Argument = str | float
+Numbers = float | list[float]
+
+#: Whole numbers beyond this are not all float64 numbers, so reading one could change it silently.
+LARGEST_EXACT_INTEGER = 2**53
+MAX_ID_LENGTH = 200
+#: Looking for a similar name costs a comparison with each name: only done among so many.
+_SUGGEST_AMONG = 2_000
+
+_GRAPH_FIELDS = frozenset({"inputs", "nodes", "program", "output"})
+_NODE_FIELDS = frozenset({"id", "op", "args"})
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation: `id` names its result, `args` are ids or literal numbers."""
+
+    id: str
+    op: str
+    args: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A valid computation graph.
+
+    inputs   id → a number, or a list of numbers: one per point of a batch
+    nodes    in the order of their declaration
+    outputs  ids of inputs or nodes, at least one
+    single   whether the output is one id (True) or a list of ids
+    order    the positions of the nodes in the order of evaluation
+    """
+
+    inputs: dict[str, Numbers]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    single: bool = True
+    order: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def points(self) -> int | None:
+        """The number of points of a batch, None when every input is a plain number."""
+        return next((len(value) for value in self.inputs.values() if isinstance(value, list)), None)
+
+    @classmethod
+    def from_dict(cls, data: object, *, max_nodes: int | None = None, max_points: int | None = None) -> Graph:
+        """Read the wire's form of a graph (node list or program).
+
+        Raises GraphError or ProgramError with every problem found (32 at most), LimitExceeded when there are more
+        nodes or points than allowed; nodes are counted before they are looked at.
+        """
+        return _Reader(max_nodes, max_points).read(data)
+
+    def to_dict(self) -> dict[str, object]:
+        """Write the node-list form; `from_dict` reads back an equal graph."""
+        return {
+            "inputs": dict(self.inputs),
+            "nodes": [{"id": node.id, "op": node.op, "args": list(node.args)} for node in self.nodes],
+            "output": self.outputs[0] if self.single else list(self.outputs),
+        }
+
+    @classmethod
+    def from_values(cls, outputs: Sequence[Value]) -> Graph:
+        """Turn the expression below some `Value`s into a graph.
+
+        A leaf must have a label of its own, which becomes the input's id; a node's label, where it has one, becomes
+        its id. Raises GraphError when a leaf has no label or a label is used twice.
+        """
+        names: dict[Value, Argument] = {}
+        inputs: dict[str, Numbers] = {}
+        nodes: list[Node] = []
+        order = in_order(outputs)
+        taken = {value.label for value in order if value.label}
+        generated = unnamed(taken)
+        used: set[str] = set()
+        for value in order:
+            if value.constant:
+                names[value] = value.data
+                continue
+            name = value.label or (next(generated) if value.op else "")
+            if not name or name in used:
+                raise GraphError.at((), f"a label of its own is needed by {value!r}")
+            used.add(name)
+            names[value] = name
+            if value.op is None:
+                inputs[name] = value.data
+            else:
+                nodes.append(Node(name, value.op.name, tuple(names[argument] for argument in value.args)))
+        ids = tuple(str(names[output]) for output in outputs)
+        return cls(inputs, tuple(nodes), ids, len(ids) == 1, tuple(range(len(nodes))))
+
+    def to_values(self, point: int = 0) -> dict[str, Value]:
+        """Build the graph of `Value`s at one point: id → Value, every input and node."""
+        values = {
+            name: Value(number[point] if isinstance(number, list) else number, name)
+            for name, number in self.inputs.items()
+        }
+        for position in self.order:
+            node = self.nodes[position]
+            arguments = [values[a] if isinstance(a, str) else a for a in node.args]
+            values[node.id] = apply(node.op, *arguments).named(node.id)
+        return values
+
+
+def unnamed(taken: Iterable[str]) -> Iterator[str]:
+    """Generate ids for nodes that nobody named: _1, _2, … without those that are taken."""
+    taken = set(taken)
+    count = 0
+    while True:
+        count += 1
+        if (name := f"_{count}") not in taken:
+            yield name
+
+
+def is_named(name: str) -> bool:
+    """Tell whether an id is a name that an answer reports; ids that begin with _ are not."""
+    return not name.startswith("_")
+
+
+def read_number(value: object) -> float | str:
+    """Read a finite number; return what is wrong with it as a string when it is none."""
+    if type(value) is float:
+        return value if math.isfinite(value) else "a number must be finite"
+    if type(value) is int:
+        if -LARGEST_EXACT_INTEGER <= value <= LARGEST_EXACT_INTEGER:
+            return float(value)
+        return "a whole number beyond 2**53 is not exact in float64: write it as a decimal, such as 1e20"
+    return f"a number is needed here, and this is {describe(value)}"
+
+
+def describe(value: object) -> str:
+    """Name the JSON type of a value for an error message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = {str: "a string", dict: "an object", list: "a list", int: "a number", float: "a number"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def similar(name: str, names: Iterable[str]) -> str:
+    """Offer the names that look like a mistyped one: ' (did you mean x1?)', or nothing."""
+    known = list(names)
+    close = difflib.get_close_matches(name, known, 3) if len(known) <= _SUGGEST_AMONG else []
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+#: Stands where a node could not be read, so that the positions of the others stay right. Never leaves the reader.
+_FAULTY = Node("", "", ())
+
+
+class _Reader:
+    """Reads one graph; collects the problems on the way."""
+
+    def __init__(self, max_nodes: int | None, max_points: int | None) -> None:
+        self.max_nodes, self.max_points = max_nodes, max_points
+        self.problems: list[Problem] = []
+
+    def read(self, data: object) -> Graph:
+        if not isinstance(data, dict):
+            raise GraphError.at((), f"a graph is an object with inputs and nodes, and this is {describe(data)}")
+        for name in data.keys() - _GRAPH_FIELDS:
+            self.problem((name,), f"unknown field: a graph has {', '.join(sorted(_GRAPH_FIELDS))}")
+        inputs = self.inputs(data.get("inputs", {}))
+        scope: Mapping[str, Argument]
+        result: Argument | None = None
+        if "program" in data:
+            if "nodes" in data:
+                self.problem(("program",), "give either nodes or a program, not both")
+            self.stop_if_wrong()
+            nodes, scope, result = self.program(data["program"], inputs)
+        else:
+            if "nodes" not in data:
+                self.problem((), "give the nodes, as a list or as a program")
+            nodes = self.nodes(data.get("nodes", []), inputs)
+            scope = {name: name for name in inputs} | {node.id: node.id for node in nodes}
+            self.arguments(nodes, scope)
+        self.stop_if_wrong()
+        if "output" in data:
+            outputs = self.outputs(data["output"], scope)
+        elif isinstance(result, str):
+            # A program that ends with an expression alone has said what its output is.
+            outputs = (result,)
+        else:
+            outputs = _only_sink(inputs, nodes)
+        self.stop_if_wrong()
+        order = _evaluation_order(nodes, outputs)
+        return Graph(inputs, tuple(nodes), outputs, not isinstance(data.get("output"), list), order)
+
+    def problem(self, path: Path, detail: str) -> None:
+        self.problems.append(Problem(path, detail))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise GraphError(self.problems)
+
+    def stop_if_wrong(self) -> None:
+        if self.problems:
+            raise GraphError(self.problems)
+
+    def name(self, name: object, path: Path) -> bool:
+        if not isinstance(name, str):
+            self.problem(path, f"an id is a string, and this is {describe(name)}")
+        elif not 0 < len(name) <= MAX_ID_LENGTH or not name.isprintable():
+            self.problem(path, f"an id has 1 to {MAX_ID_LENGTH} printable characters")
+        else:
+            return True
+        return False
+
+    def inputs(self, data: object) -> dict[str, Numbers]:
+        if not isinstance(data, dict):
+            self.problem(("inputs",), f"inputs is an object of id: number, and this is {describe(data)}")
+            return {}
+        inputs: dict[str, Numbers] = {}
+        points: int | None = None
+        for name, value in data.items():
+            path = ("inputs", name)
+            if not self.name(name, path):
+                continue
+            if not isinstance(value, list):
+                number = read_number(value)
+                if isinstance(number, str):
+                    self.problem(path, number)
+                else:
+                    inputs[name] = number
+                continue
+            if self.max_points is not None and len(value) > self.max_points:
+                raise LimitExceeded("points", self.max_points, len(value), path, "send them in several requests")
+            inputs[name] = self.column(value, path)
+            if not value:
+                self.problem(path, "a list of points needs at least one number")
+            elif points is not None and len(value) != points:
+                self.problem(path, f"this list has {len(value)} numbers and one before it has {points}")
+            points = points or len(value)
+        return inputs
+
+    def column(self, values: list[object], path: Path) -> list[float]:
+        numbers = []
+        for position, value in enumerate(values):
+            number = read_number(value)
+            if isinstance(number, str):
+                self.problem((*path, position), number)
+            else:
+                numbers.append(number)
+        return numbers
+
+    def program(
+        self, text: object, inputs: Mapping[str, Numbers]
+    ) -> tuple[list[Node], Mapping[str, Argument], Argument | None]:
+        if not isinstance(text, str):
+            raise GraphError.at(("program",), f"a program is a string, and this is {describe(text)}")
+        try:
+            program = parse_program(text, inputs.keys(), max_nodes=self.max_nodes)
+        except (InvalidInput, LimitExceeded) as error:
+            raise error.under("program") from None
+        nodes = [Node(name, op, args) for name, op, args in program.nodes]
+        return nodes, {name: name for name in inputs} | program.names, program.result
+
+    def nodes(self, data: object, inputs: Mapping[str, Numbers]) -> list[Node]:
+        if not isinstance(data, list):
+            self.problem(("nodes",), f"nodes is a list, and this is {describe(data)}")
+            return []
+        if self.max_nodes is not None and len(data) > self.max_nodes:
+            raise LimitExceeded("nodes", self.max_nodes, len(data), ("nodes",), "split the graph")
+        seen: set[str] = set(inputs)
+        return [self.node(item, ("nodes", position), seen) for position, item in enumerate(data)]
+
+    def node(self, item: object, path: Path, seen: set[str]) -> Node:
+        """Read one node; a faulty one still counts as a name, so that its users are not reported as well."""
+        if not isinstance(item, dict):
+            self.problem(path, f"a node is an object with id, op and args, and this is {describe(item)}")
+            return _FAULTY
+        if item.keys() != _NODE_FIELDS:
+            self.node_fields(item, path)
+        name, op, args = item.get("id"), item.get("op"), item.get("args")
+        if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_ID_LENGTH:
+            if "id" in item:
+                self.name(name, (*path, "id"))
+            return _FAULTY
+        if name in seen:
+            self.problem((*path, "id"), f"{name!r} is the id of something before it: every id is used once")
+        seen.add(name)
+        operation = OPERATIONS.get(op) if isinstance(op, str) else None
+        if operation is None:
+            if "op" in item:
+                hint = similar(op, OPERATIONS) if isinstance(op, str) else ""
+                self.problem((*path, "op"), f"no operation is called {op!r:.60}{hint}: see the list of operations")
+        elif not isinstance(args, list):
+            if "args" in item:
+                self.problem((*path, "args"), f"args is a list of ids and numbers, and this is {describe(args)}")
+        elif len(args) != operation.arity:
+            self.problem((*path, "args"), f"{op} takes {operation.arity} argument(s), and this has {len(args)}")
+        else:
+            return Node(name, operation.name, tuple(args))
+        return Node(name, _FAULTY.op, ())
+
+    def node_fields(self, item: dict[str, object], path: Path) -> None:
+        for name in item.keys() - _NODE_FIELDS:
+            self.problem((*path, name), "unknown field: a node has id, op and args")
+        for name in sorted(_NODE_FIELDS - item.keys()):
+            self.problem(path, f"{name} is missing: a node has id, op and args")
+
+    def arguments(self, nodes: list[Node], scope: Mapping[str, Argument]) -> None:
+        """Check that every argument is a known id or a number; turn whole numbers into float64."""
+        for position, node in enumerate(nodes):
+            changed = None
+            for place, argument in enumerate(node.args):
+                if type(argument) is str:
+                    if argument not in scope:
+                        hint = similar(argument, scope)
+                        self.problem(
+                            ("nodes", position, "args", place),
+                            f"no input or node is called {argument!r:.220}{hint}",
+                        )
+                    continue
+                number = read_number(argument)
+                if isinstance(number, str):
+                    self.problem(("nodes", position, "args", place), f"an argument is an id or a number: {number}")
+                elif type(argument) is not float:
+                    changed = changed or list(node.args)
+                    changed[place] = number
+            if changed:
+                nodes[position] = Node(node.id, node.op, tuple(changed))
+
+    def outputs(self, data: object, scope: Mapping[str, Argument]) -> tuple[str, ...]:
+        if isinstance(data, str):
+            names: list[tuple[Path, object]] = [(("output",), data)]
+        elif isinstance(data, list) and data:
+            names = [(("output", position), name) for position, name in enumerate(data)]
+        else:
+            what = "an empty list" if data == [] else describe(data)
+            self.problem(("output",), f"output is an id or a list of ids, and this is {what}")
+            return ()
+        outputs: list[str] = []
+        for path, name in names:
+            if not isinstance(name, str):
+                self.problem(path, f"an output is an id, and this is {describe(name)}")
+            elif name not in scope:
+                self.problem(path, f"no input or node is called {name!r:.220}{similar(name, scope)}")
+            elif not isinstance(target := scope[name], str):
+                self.problem(path, f"{name} is the number {target!r}, which depends on nothing")
+            elif target in outputs:
+                self.problem(path, f"{name!r:.220} is an output already")
+            else:
+                outputs.append(target)
+        return tuple(outputs)
+
+
+def _only_sink(inputs: Mapping[str, Numbers], nodes: Sequence[Node]) -> tuple[str, ...]:
+    """Find the output that was not named: the one node (or input, without nodes) that no other uses."""
+    used = {argument for node in nodes for argument in node.args}
+    candidates = [node.id for node in nodes] or list(inputs)
+    if not candidates:
+        raise GraphError.at((), "there is no output: the graph has neither nodes nor inputs")
+    sinks = [name for name in candidates if name not in used]
+    if not sinks:
+        # Everything is used by something, so there is a cycle: let the search for the order name it.
+        _evaluation_order(nodes, ())
+    if len(sinks) != 1:
+        some = ", ".join(sinks[:5]) + (", …" if len(sinks) > 5 else "")
+        raise GraphError.at((), f"name the output: {len(sinks)} ids are used by no other ({some})")
+    return (sinks[0],)
+
+
+def _evaluation_order(nodes: Sequence[Node], outputs: Iterable[str]) -> tuple[int, ...]:
+    """Return the positions of the nodes in the contract's order. Raises GraphError at an edge that closes a cycle."""
+    positions = {node.id: position for position, node in enumerate(nodes)}
+    order: list[int] = []
+    new, open_, done = 0, 1, 2
+    state = [new] * len(nodes)
+    roots = [positions[name] for name in outputs if name in positions]
+    # A negative entry of the stack says that the arguments of node ~entry are complete.
+    stack = [*range(len(nodes) - 1, -1, -1), *reversed(roots)]
+    while stack:
+        entry = stack.pop()
+        if entry < 0:
+            state[~entry] = done
+            order.append(~entry)
+            continue
+        if state[entry] != new:
+            continue
+        state[entry] = open_
+        stack.append(~entry)
+        args = nodes[entry].args
+        for place in range(len(args) - 1, -1, -1):
+            argument = positions.get(args[place], -1)  # a number is no key
+            if argument < 0 or state[argument] == done:
+                continue
+            if state[argument] == open_:
+                loop = [~e for e in stack if e < 0]
+                names = [nodes[e].id for e in loop[loop.index(argument) :]] + [nodes[argument].id]
+                shown = names if len(names) <= 8 else [*names[:4], "…", *names[-3:]]
+                # Each of these is an argument of the one before it.
+                raise GraphError.at(("nodes", entry, "args", place), f"this makes a cycle: {' needs '.join(shown)}")
+            stack.append(argument)
+    return tuple(order)

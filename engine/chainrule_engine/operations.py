@@ -1,0 +1,290 @@
+"""The table of operations: the only place that knows one.
+
+An operation is a value and one partial derivative per argument, all plain functions of float64. Everything else is
+derived from this table: the `Value` class, the tape, the node list and program text, the catalogue of the service,
+the documentation, the gradient checks and the tests. To add an operation, add one entry.
+
+A partial derivative receives the arguments and then the result (so that exp' can be its own result).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chainrule_engine.elementary import (
+    NAN,
+    cos,
+    divide,
+    exp,
+    log,
+    power,
+    sigmoid,
+    sigmoid_derivative,
+    sin,
+    softplus,
+    sqrt,
+    tanh,
+    tanh_derivative,
+)
+
+#: Counts changes of a value, a derivative or a convention at a kink: two answers are comparable when it is equal.
+CONVENTIONS_VERSION = 1
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One scalar operation.
+
+    name         its word on the wire
+    value        (x, …) → z
+    partials     one (x, …, z) → ∂z/∂argument for each argument; their number is the arity
+    latex        a formula with one {} per argument
+    description  one line
+    domain       where the value is a number, in words
+    symbol       what a drawing's bubble shows; the name where none is given
+    conventions  what is chosen where calculus leaves a choice
+    kink         (x, …) → the admissible interval of the partial derivatives when the point is exactly a kink, an empty
+                 tuple where the result jumps and no interval exists, None elsewhere
+    selective    a partial of exactly 0 is no path at all: nothing flows back along it, not even 0·inf = NaN
+    """
+
+    name: str
+    value: Callable[..., float]
+    partials: tuple[Callable[..., float], ...]
+    latex: str
+    description: str
+    domain: str = "all numbers"
+    symbol: str = ""
+    conventions: str = ""
+    kink: Callable[..., Interval | tuple[()] | None] | None = None
+    selective: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.symbol:
+            object.__setattr__(self, "symbol", self.name)
+
+    @property
+    def arity(self) -> int:
+        """The number of arguments."""
+        return len(self.partials)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A partial derivative that is the same number everywhere; a kernel need not compute it."""
+
+    number: float
+
+    def __call__(self, *_: float) -> float:
+        """Return the number."""
+        return self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A partial derivative that is one of the operation's numbers: an argument by its position, -1 for the result."""
+
+    position: int
+
+    def __call__(self, *numbers: float) -> float:
+        """Pick it from (*arguments, result)."""
+        return numbers[self.position]
+
+
+_ZERO, ONE, _MINUS_ONE = Constant(0.0), Constant(1.0), Constant(-1.0)
+
+
+# A NaN argument gives a NaN derivative: each of these falls through to NaN when no comparison holds.
+
+
+def _abs_partial(x: float, z: float) -> float:
+    return 1.0 if x > 0.0 else -1.0 if x < 0.0 else 0.0 if x == 0.0 else NAN
+
+
+def _relu(x: float) -> float:
+    return 0.0 if x <= 0.0 else x
+
+
+def _relu_partial(x: float, z: float) -> float:
+    return 1.0 if x > 0.0 else 0.0 if x <= 0.0 else NAN
+
+
+def _max(x: float, y: float) -> float:
+    return x if x >= y or x != x else y
+
+
+def _min(x: float, y: float) -> float:
+    return x if x <= y or x != x else y
+
+
+def _first_larger(x: float, y: float, z: float) -> float:
+    return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN
+
+
+def _second_larger(x: float, y: float, z: float) -> float:
+    return _first_larger(y, x, z)
+
+
+def _div_partial_y(x: float, y: float, z: float) -> float:
+    return divide(-z, y)
+
+
+def _pow_partial_x(x: float, y: float, z: float) -> float:
+    return 0.0 if y == 0.0 else y * power(x, y - 1.0)
+
+
+def _pow_partial_y(x: float, y: float, z: float) -> float:
+    return 0.0 if x == 0.0 and y >= 0.0 else z * log(x)
+
+
+def _where(c: float, x: float, y: float) -> float:
+    return x if c != 0.0 else y
+
+
+def _comparison(name: str, holds: Callable[[float, float], bool], symbol: str, latex: str) -> Operation:
+    return Operation(
+        name,
+        lambda x, y: 1.0 if holds(x, y) else 0.0,
+        (_ZERO, _ZERO),
+        latex,
+        f"1 where x {symbol} y, else 0; for the condition of where",
+        symbol=symbol,
+        conventions="no gradient flows through a comparison",
+        kink=lambda x, y: () if x == y else None,
+        selective=True,
+    )
+
+
+_TABLE = (
+    Operation("add", operator.add, (ONE, ONE), "{} + {}", "the sum x + y", symbol="+"),
+    Operation("sub", operator.sub, (ONE, _MINUS_ONE), "{} - {}", "the difference x - y", symbol="-"),
+    Operation(
+        "mul",
+        operator.mul,
+        (Operand(1), Operand(0)),
+        r"{} \cdot {}",
+        "the product x · y",
+        symbol="*",
+    ),
+    Operation(
+        "div",
+        divide,
+        (lambda x, y, z: divide(1.0, y), _div_partial_y),
+        r"\frac{{{}}}{{{}}}",
+        "the quotient x / y",
+        domain="y ≠ 0",
+        symbol="/",
+    ),
+    Operation("neg", operator.neg, (_MINUS_ONE,), "-{}", "the negation -x", symbol="-"),
+    Operation(
+        "pow",
+        power,
+        (_pow_partial_x, _pow_partial_y),
+        "{}^{{{}}}",
+        "x to the power of y, differentiated in both",
+        domain="x > 0, or x = 0 with y ≥ 0, or x < 0 with a whole y",
+        symbol="**",
+        conventions="∂/∂x is 0 where y = 0; ∂/∂y is 0 where x = 0 and y ≥ 0, and NaN where x < 0",
+    ),
+    Operation(
+        "abs",
+        operator.abs,
+        (_abs_partial,),
+        r"\left|{}\right|",
+        "the absolute value of x",
+        conventions="derivative 0 at 0",
+        kink=lambda x: (-1.0, 1.0) if x == 0.0 else None,
+    ),
+    Operation("exp", exp, (Operand(-1),), "e^{{{}}}", "e to the power of x"),
+    Operation(
+        "log",
+        log,
+        (lambda x, z: divide(1.0, x),),
+        r"\ln {}",
+        "the natural logarithm of x",
+        domain="x > 0",
+    ),
+    Operation(
+        "sqrt",
+        sqrt,
+        (lambda x, z: divide(0.5, z),),
+        r"\sqrt{{{}}}",
+        "the square root of x",
+        domain="x ≥ 0",
+        conventions="derivative inf at 0",
+    ),
+    Operation("sin", sin, (lambda x, z: cos(x),), r"\sin {}", "the sine of x radians", domain="finite x"),
+    Operation("cos", cos, (lambda x, z: -sin(x),), r"\cos {}", "the cosine of x radians", domain="finite x"),
+    Operation("tanh", tanh, (lambda x, z: tanh_derivative(x),), r"\tanh {}", "the hyperbolic tangent of x"),
+    Operation(
+        "sigmoid",
+        sigmoid,
+        (lambda x, z: sigmoid_derivative(x),),
+        r"\sigma({})",
+        "the logistic function 1 / (1 + exp(-x))",
+    ),
+    Operation(
+        "relu",
+        _relu,
+        (_relu_partial,),
+        r"\max(0, {})",
+        "x where x > 0, else 0",
+        conventions="derivative 0 at 0",
+        kink=lambda x: (0.0, 1.0) if x == 0.0 else None,
+    ),
+    Operation(
+        "softplus",
+        softplus,
+        (lambda x, z: sigmoid(x),),
+        r"\ln(1 + e^{{{}}})",
+        "the smooth relu log(1 + exp(x))",
+    ),
+    Operation(
+        "max",
+        _max,
+        (_first_larger, _second_larger),
+        r"\max({}, {})",
+        "the larger of x and y",
+        conventions="a tie is split evenly: ½ and ½",
+        kink=lambda x, y: (0.0, 1.0) if x == y else None,
+    ),
+    Operation(
+        "min",
+        _min,
+        (_second_larger, _first_larger),
+        r"\min({}, {})",
+        "the smaller of x and y",
+        conventions="a tie is split evenly: ½ and ½",
+        kink=lambda x, y: (0.0, 1.0) if x == y else None,
+    ),
+    Operation(
+        "where",
+        _where,
+        (_ZERO, lambda c, x, y, z: 1.0 if c != 0.0 else 0.0, lambda c, x, y, z: 0.0 if c != 0.0 else 1.0),
+        r"\begin{{cases}} {1} & {0} \\ {2} & \text{{else}} \end{{cases}}",
+        "x where c is not 0, else y",
+        conventions="only the selected branch receives a gradient; the condition receives none",
+        selective=True,
+    ),
+    Operation(
+        "stop_gradient",
+        lambda x: x,
+        (_ZERO,),
+        r"\operatorname{{sg}}({})",
+        "x, through which no gradient flows",
+        selective=True,
+    ),
+    _comparison("gt", operator.gt, ">", "[{} > {}]"),
+    _comparison("ge", operator.ge, ">=", r"[{} \ge {}]"),
+    _comparison("lt", operator.lt, "<", "[{} < {}]"),
+    _comparison("le", operator.le, "<=", r"[{} \le {}]"),
+    _comparison("eq", operator.eq, "==", "[{} = {}]"),
+    _comparison("ne", operator.ne, "!=", r"[{} \ne {}]"),
+)
+
+#: Every operation by its name.
+OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _TABLE}
