@@ -1,0 +1,237 @@
+"""The container files hold what they promise, and their commands work outside of a container."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads((ROOT / "tests/data/compose-spec.json").read_text(encoding="utf-8"))
+SERVICE: dict[str, Any] = COMPOSE["services"]["chainrule"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Return the Dockerfile's instructions in order, comments gone and continued lines joined."""
+    lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    whole = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [
+        (keyword, rest.strip()) for keyword, _, rest in (line.partition(" ") for line in whole.splitlines())
+    ]
+
+
+INSTRUCTIONS = instructions()
+
+
+def last(keyword: str) -> str:
+    """Return the argument of the instruction that counts where it stands more than once."""
+    return [rest for found, rest in INSTRUCTIONS if found == keyword][-1]
+
+
+COMMAND: list[str] = json.loads(last("CMD"))
+HEALTH_CHECK: list[str] = json.loads(last("HEALTHCHECK").partition(" CMD ")[2])
+
+
+# ---------------------------------------------------------------------------------- docker-compose.yml
+
+
+def test_the_compose_file_follows_the_published_schema() -> None:
+    validator = jsonschema.validators.validator_for(SCHEMA)
+    validator.check_schema(SCHEMA)
+    assert [error.message for error in validator(SCHEMA).iter_errors(COMPOSE)] == []
+
+
+def test_the_schema_sees_a_wrong_key() -> None:
+    wrong = COMPOSE | {"services": {"chainrule": SERVICE | {"read_onyl": True}}}
+    assert not jsonschema.validators.validator_for(SCHEMA)(SCHEMA).is_valid(wrong)
+
+
+def test_the_port_is_published_on_loopback_only() -> None:
+    assert SERVICE["ports"] == ["127.0.0.1:8000:8000"]
+    assert "network_mode" not in SERVICE
+
+
+def test_the_container_can_change_nothing_but_its_volume() -> None:
+    assert SERVICE["read_only"] is True
+    assert [mount.split(":")[0] for mount in SERVICE["tmpfs"]] == ["/tmp"]
+    assert SERVICE["volumes"] == ["data:/data"]
+    assert set(COMPOSE["volumes"]) == {"data"}
+    assert SERVICE["cap_drop"] == ["ALL"]
+    assert "cap_add" not in SERVICE
+    assert "privileged" not in SERVICE
+    assert SERVICE["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_container_cannot_take_the_whole_machine() -> None:
+    assert SERVICE["pids_limit"] > 0
+    assert SERVICE["cpus"] > 0
+    assert re.fullmatch(r"[1-9]\d*[mg]", SERVICE["mem_limit"])
+    assert SERVICE["restart"] == "unless-stopped"
+
+
+def test_both_files_check_health_the_same_way() -> None:
+    assert SERVICE["healthcheck"]["test"] == ["CMD", *HEALTH_CHECK]
+    timing = dict(re.findall(r"--([a-z-]+)=(\w+)", last("HEALTHCHECK")))
+    stated = {
+        name.replace("_", "-"): str(value) for name, value in SERVICE["healthcheck"].items() if name != "test"
+    }
+    assert stated == timing
+
+
+# ------------------------------------------------------------------------------------------ Dockerfile
+
+
+def test_the_image_is_built_in_stages_from_one_slim_base() -> None:
+    bases = [rest.split()[0] for keyword, rest in INSTRUCTIONS if keyword == "FROM"]
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim", bases[0])
+
+
+def test_the_library_compiled_at_build_is_the_base_image_s() -> None:
+    version = re.search(r"FROM python:(3\.\d+)-slim", DOCKERFILE)
+    assert version
+    assert f"/usr/local/lib/python{version[1]}" in DOCKERFILE
+
+
+def test_the_image_runs_as_a_plain_user_who_owns_the_data() -> None:
+    user, _, group = last("USER").partition(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    (owned,) = [json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and '"/data"' in rest]
+    assert owned == ["install", "-d", "-o", user, "-g", group, "/data"]
+    assert last("VOLUME") == "/data"
+
+
+def test_the_image_is_built_from_files_that_exist_and_that_the_context_lets_in() -> None:
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    let_in = {line[1:] for line in ignore if line.startswith("!")}
+    copied = {
+        name
+        for keyword, rest in INSTRUCTIONS
+        if keyword == "COPY" and not rest.startswith("--from")
+        for name in rest.split()[:-1]
+    }
+    assert copied == let_in
+    assert [name for name in sorted(copied) if not (ROOT / name).exists()] == []
+
+
+def test_the_image_installs_the_pinned_versions_of_an_extra_that_exists() -> None:
+    environment = " ".join(rest for keyword, rest in INSTRUCTIONS if keyword == "ENV")
+    assert "PIP_CONSTRAINT=constraints.txt" in environment
+    assert "PIP_BUILD_CONSTRAINT=constraints.txt" in environment
+    (install,) = [json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and '"pip"' in rest]
+    assert install[-1] == ".[service]"
+
+
+# --------------------------------------------------------------------- their commands, outside of them
+
+
+def test_the_compile_command_leaves_bytecode(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("ANSWER = 42\n")
+    (command,) = [
+        json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and "compileall" in rest
+    ]
+    run_here = [sys.executable, *command[1:-1], str(tmp_path)]
+    subprocess.run(run_here, check=True)
+    assert list(tmp_path.glob("__pycache__/module.*.pyc"))
+
+
+def test_the_data_folder_s_command_works(tmp_path: Path) -> None:
+    (command,) = [
+        json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and '"/data"' in rest
+    ]
+    command[command.index("-o") + 1] = str(os.getuid())
+    command[command.index("-g") + 1] = str(os.getgid())
+    subprocess.run([*command[:-1], str(tmp_path / "data")], check=True)
+    assert (tmp_path / "data").is_dir()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def health(port: int) -> subprocess.CompletedProcess[str]:
+    """Run the images' health check against another port."""
+    assert "8000" in HEALTH_CHECK[-1]
+    command = [sys.executable, *HEALTH_CHECK[1:-1], HEALTH_CHECK[-1].replace("8000", str(port))]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@contextlib.contextmanager
+def started(
+    command: list[str], folder: Path, host: str = "127.0.0.1"
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run the image's command as bare of settings as there, but with a port, a folder and a host of ours."""
+    port = free_port()
+    ours = {"/data": str(folder / "data"), "0.0.0.0": host}
+    here = [ours.get(word, word) for word in command[1:]]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder / "no-such-home"),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("engine", "service", "client")),
+        "PYTHONUNBUFFERED": "1",
+    }
+    (folder / "data").mkdir()
+    with (folder / "log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", command[0], *here, "--port", str(port)],
+            cwd=folder / "data",
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process, port
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_the_image_s_command_becomes_healthy_and_stops_when_told(tmp_path: Path) -> None:
+    assert COMMAND[0] == "chainrule"
+    assert "--insecure" in COMMAND
+    with started(COMMAND, tmp_path) as (process, port):
+        deadline = time.monotonic() + 60
+        while (check := health(port)).returncode != 0:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, f"{check.stderr}\n{(tmp_path / 'log').read_text()}"
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(timeout=60)
+    log = (tmp_path / "log").read_text()
+    assert status == 0, log
+    # A read-only file system and a home that does not exist leave no other place to write than these.
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "log"}
+    assert "Traceback" not in log, log
+    assert "[ERROR]" not in log, log
+    assert health(port).returncode != 0
+
+
+@pytest.mark.slow
+def test_the_command_needs_the_word_insecure(tmp_path: Path) -> None:
+    """Without it the same command refuses to listen on every address."""
+    command = [word for word in COMMAND if word != "--insecure"]
+    with started(command, tmp_path, host="0.0.0.0") as (process, _):
+        status = process.wait(timeout=60)
+    assert status != 0
+    assert "--insecure" in (tmp_path / "log").read_text()

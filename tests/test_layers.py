@@ -1,0 +1,39 @@
+"""The architecture's arrows point one way: import-linter's contracts, which pyproject.toml states, hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_contracts_hold(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # It finds the packages on sys.path, of which it makes relative entries absolute by the working directory.
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+FOREIGN = {"flask", "marshmallow", "numpy", "sqlalchemy"}
+
+
+@pytest.mark.parametrize(
+    ("package", "unwanted"),
+    [
+        ("chainrule_engine", FOREIGN | {"requests", "chainrule", "chainrule_service"}),
+        ("chainrule", FOREIGN | {"chainrule_engine", "chainrule_service"}),
+    ],
+)
+def test_an_import_brings_in_no_more_than_it_needs(package: str, unwanted: set[str]) -> None:
+    """The contracts read the source; this asks the interpreter."""
+    program = (
+        f"import sys; sys.path[:0] = {[str(ROOT / root) for root in ('engine', 'service', 'client')]}; "
+        f"import {package}; print(*(name for name in {sorted(unwanted)} if name in sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert loaded.stdout.split() == []
