@@ -1,0 +1,304 @@
+"""The client: one method for each thing that the service does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+from ._drawing import Drawing
+from ._errors import APIConnectionError, Problem, ServiceUnavailableError
+from ._expression import Expression, Numbers, to_graph
+from ._jobs import Job
+from ._results import Evaluation, GradientCheck, Limit, OperationInfo, TrainingResult
+from ._retries import retry_after
+from ._transport import Timeout, Transport, decoded
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT = (5.0, 600.0)
+
+#: A graph: an expression, several as its outputs, the wire's object, or program text.
+GraphLike = Expression | Sequence[Expression] | Mapping[str, Any] | str
+_DRAWINGS = {"svg": "image/svg+xml", "dot": "text/vnd.graphviz"}
+
+
+class Client:
+    """Talks to one chainrule service.
+
+    Args:
+        base_url: the service's address.
+        api_key: the key to send, if the service asks for one.
+        timeout: seconds to wait for a connection and for an answer, or one number for both, or None for ever.
+        max_retries: how often a request is sent again after a passing trouble, where that does no harm.
+
+    Every method raises `APIStatusError` (by one class for each status), `APIConnectionError` or `APIResponseError`.
+    Wherever a request holds a graph it may be an expression, and wherever it holds numbers, a NumPy array.
+    A client is also a context manager, which closes its connections.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+        max_retries: int = 2,
+    ) -> None:
+        self._transport = Transport(base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+        """Return a client that is set up by environment variables.
+
+        They are CHAINRULE_URL, CHAINRULE_API_KEY, CHAINRULE_TIMEOUT and CHAINRULE_MAX_RETRIES; `overrides` are
+        arguments of `Client` that win over them, bar those that are None.
+        """
+        environ = os.environ if environ is None else environ
+        settings: dict[str, Any] = {}
+        for key, variable, read in (
+            ("base_url", "CHAINRULE_URL", str),
+            ("api_key", "CHAINRULE_API_KEY", str),
+            ("timeout", "CHAINRULE_TIMEOUT", float),
+            ("max_retries", "CHAINRULE_MAX_RETRIES", int),
+        ):
+            text = environ.get(variable)
+            if text:
+                try:
+                    settings[key] = read(text)
+                except ValueError:
+                    raise ValueError(f"{variable} must be a number, not {text!r}") from None
+        settings.update({key: value for key, value in overrides.items() if value is not None})
+        return cls(**settings)
+
+    @classmethod
+    def local(cls) -> Self:
+        """Return a client of a service inside this process.
+
+        No socket is opened, and jobs live until the client is closed. The answers are those of a remote service, to the
+        byte. Needs `pip install 'chainrule[local]'`.
+
+        Raises:
+            MissingExtraError: the `local` extra is not installed.
+        """
+        from ._local import WSGIAdapter, application
+
+        client = cls("http://127.0.0.1")
+        client._transport.session.mount("http://", WSGIAdapter(*application()))
+        return client
+
+    def close(self) -> None:
+        """Close the connections; the client can still be used and then opens new ones."""
+        self._transport.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<chainrule client of {self._transport.base_url}>"
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        graph: GraphLike,
+        *,
+        inputs: Mapping[str, Numbers] | None = None,
+        output: str | Sequence[str] | None = None,
+        seeds: Mapping[str, Numbers] | None = None,
+        trace: bool = False,
+        derivative: str = "gradient",
+    ) -> Evaluation:
+        """Return the values and gradients of a graph.
+
+        Args:
+            graph: an expression, a list of them, the wire's object, or program text (`"y = x*x"`).
+            inputs: numbers for the inputs, by name: all of them for program text, other ones for any other
+                graph.
+            output: the id of the output, or a list of ids, where the graph does not say.
+            seeds: by output id, the number that its gradient starts from; 1 where it is left out.
+            trace: whether the answer lists each addition of the backward pass.
+            derivative: "gradient", or "none" for the values alone.
+        """
+        request = _request(graph, inputs=inputs, output=output, seeds=seeds, trace=trace, derivative=derivative)
+        return Evaluation.from_dict(self._transport.json("POST", "/v1/evaluations", request))
+
+    def evaluate_batch(self, graphs: Sequence[GraphLike]) -> list[Evaluation | Problem]:
+        """Return the evaluation of each graph in order, or the problem that it has; one never spoils another.
+
+        An item may also be a whole request of its own: `{"graph": ..., "trace": True}`.
+        """
+        items = [
+            {**item, "graph": _graph(item["graph"])}
+            if isinstance(item, Mapping) and "graph" in item
+            else {"graph": _graph(item)}
+            for item in graphs
+        ]
+        answer = self._transport.json("POST", "/v1/evaluations/batch", {"items": items})
+        return [
+            Evaluation.from_dict(item["result"]) if "result" in item else Problem.from_dict(item["problem"])
+            for item in answer["data"]
+        ]
+
+    def check_gradients(
+        self,
+        graph: GraphLike,
+        *,
+        inputs: Mapping[str, Numbers] | None = None,
+        output: str | Sequence[str] | None = None,
+        step: float | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+    ) -> GradientCheck:
+        """Compare the gradients of a graph with central differences, kinks left aside."""
+        request = {"graph": _graph(graph, inputs, output), "step": step, "rtol": rtol, "atol": atol}
+        given = {name: value for name, value in request.items() if value is not None}
+        return GradientCheck.from_dict(self._transport.json("POST", "/v1/gradient-checks", given))
+
+    def draw(
+        self,
+        graph: GraphLike,
+        *,
+        inputs: Mapping[str, Numbers] | None = None,
+        output: str | Sequence[str] | None = None,
+        format: Literal["svg", "dot"] = "svg",  # noqa: A002  # as other libraries call it
+        focus: str | None = None,
+        depth: int | None = None,
+    ) -> Drawing:
+        """Return the drawing of a graph with its values and gradients, as SVG or as Graphviz DOT text.
+
+        Args:
+            graph: as for `evaluate`.
+            inputs: as for `evaluate`.
+            output: as for `evaluate`.
+            format: "svg" or "dot".
+            focus: the id of a node to draw the neighbourhood of, where the whole graph is too large.
+            depth: how many edges away from `focus` the neighbourhood reaches.
+        """
+        if format not in _DRAWINGS:
+            raise ValueError(f"format must be one of {', '.join(map(repr, _DRAWINGS))}, not {format!r}")
+        given = {"focus": focus, "depth": depth}
+        response = self._transport.send(
+            "POST",
+            "/v1/evaluations",
+            {"graph": _graph(graph, inputs, output)},
+            accept=_DRAWINGS[format],
+            params={name: value for name, value in given.items() if value is not None},
+        )
+        return Drawing(response.content.decode(), format)
+
+    # Jobs
+
+    def train(self, spec: Mapping[str, Any] | None = None, /, **members: Any) -> TrainingResult:
+        """Train a model and return the result, once it is there.
+
+        The specification is given as one dictionary, as keyword arguments, or as both:
+
+            client.train(
+                model={"inputs": 2, "layers": [16, 16, 1], "init": {"scheme": "lecture", "seed": 0}},
+                data={"inputs": [[...], ...], "targets": [...]},
+                loss={"name": "squared_error", "reduction": "sum"},
+                optimizer={"name": "sgd", "learning_rate": 0.1},
+                steps=100,
+            )
+
+        Raises:
+            JobFailedError: the training was accepted and failed.
+        """
+        whole = {**(spec or {}), **members}
+        job = self.submit("training", whole).wait()
+        # A record that repeats the specification has its defaults filled in.
+        model = (job.raw.get("spec") or whole).get("model", {})
+        return TrainingResult.from_dict(job.result or {}, job=job.id, model=model)
+
+    def submit(self, kind: str, spec: Mapping[str, Any]) -> Job:
+        """Hand in a job ("training" or "evaluation") and return its record, which may already be finished."""
+        return self._job("POST", "/v1/jobs", {"type": kind, "spec": spec}, safe=False)
+
+    def job(self, job_id: str) -> Job:
+        """Return the record of a job."""
+        return self._job("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+
+    def jobs(self) -> Iterator[Job]:
+        """Go through all jobs, newest first, fetching further pages as they are needed."""
+        params: dict[str, Any] = {}
+        while True:
+            page = self._transport.json("GET", "/v1/jobs", params=params)
+            for record in page["data"]:
+                yield Job.from_dict(record, client=self)
+            if not page.get("next_cursor"):
+                return
+            params = {"cursor": page["next_cursor"]}
+
+    def delete_job(self, job_id: str) -> None:
+        """Delete the record of a finished job."""
+        self._transport.json("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", safe=False)
+
+    def _job(self, method: str, path: str, body: Any = None, *, safe: bool = True) -> Job:
+        response = self._transport.send(method, path, body, safe=safe)
+        return Job.from_dict(decoded(response), client=self, retry_after=retry_after(response.headers))
+
+    # The service itself
+
+    def operations(self) -> list[OperationInfo]:
+        """Return what the service can compute."""
+        return [OperationInfo.from_dict(item) for item in self._transport.json("GET", "/v1/operations")["data"]]
+
+    def limits(self) -> dict[str, Limit]:
+        """Return how large a request may be, by the name of the limit."""
+        limits = map(Limit.from_dict, self._transport.json("GET", "/v1/limits")["data"])
+        return {limit.name: limit for limit in limits}
+
+    def version(self) -> dict[str, Any]:
+        """Return the versions of the service and its engine."""
+        answer: dict[str, Any] = self._transport.json("GET", "/v1/version")
+        return answer
+
+    def ready(self) -> bool:
+        """Whether the service is there and takes work; False too while nothing listens at its address."""
+        try:
+            self._transport.send("GET", "/readyz", max_retries=0)
+        except (APIConnectionError, ServiceUnavailableError):
+            return False
+        return True
+
+
+def _request(
+    graph: GraphLike,
+    *,
+    inputs: Any,
+    output: Any,
+    seeds: Mapping[str, Any] | None,
+    trace: bool,
+    derivative: str,
+) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "graph": _graph(graph, inputs, output),
+        "derivative": derivative,
+        "trace": trace,
+    }
+    if seeds is not None:
+        request["seeds"] = dict(seeds)
+    return request
+
+
+def _graph(
+    graph: GraphLike, inputs: Mapping[str, Numbers] | None = None, output: str | Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return the wire's object for any form of graph."""
+    if isinstance(graph, str):
+        wire: dict[str, Any] = {"inputs": dict(inputs or {}), "program": graph}
+    else:
+        wire = dict(graph) if isinstance(graph, Mapping) else to_graph(graph)
+        if inputs:
+            own = wire.get("inputs", {})
+            strange = [name for name in inputs if name not in own]
+            if strange:
+                raise ValueError(f"the graph has no input named {strange[0]!r}; it has {', '.join(own) or 'none'}")
+            wire["inputs"] = {**own, **inputs}
+    if output is not None:
+        wire["output"] = output if isinstance(output, str) else list(output)
+    return wire

@@ -1,0 +1,105 @@
+"""The only module that reaches for the server's code, and only when asked: the client alone does without it.
+
+Everything here needs the `local` extra (the service's application in this process) or the `service` extra
+(the same with the web server). Imports stay inside the functions, so that `import chainrule` needs `requests`
+alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import BaseAdapter
+
+from ._errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+def serve(environ: Mapping[str, str], **overrides: Any) -> int:
+    """Run the server until it is told to stop and return its exit status; `None` means "not given".
+
+    Raises:
+        MissingExtraError: the `service` extra is not installed.
+        ValueError: a setting is wrong.
+    """
+    try:
+        from chainrule_service.serving import serve as serve_settings
+        from chainrule_service.settings import Settings
+    except ModuleNotFoundError as error:
+        _explain(error, "the server", "service")
+    return serve_settings(Settings.from_env(environ, **overrides))
+
+
+def openapi_json() -> str:
+    """Return the service's OpenAPI description as JSON text.
+
+    Raises:
+        MissingExtraError: the `local` extra is not installed.
+    """
+    try:
+        from chainrule_service.app import openapi_json as describe
+    except ModuleNotFoundError as error:
+        _explain(error, "the service's description", "local")
+    return describe()
+
+
+def application() -> tuple[WSGIApplication, Callable[[], None]]:
+    """Return the service's WSGI application, with a store that lives in memory, and what closes that store.
+
+    Raises:
+        MissingExtraError: the `local` extra is not installed.
+    """
+    try:
+        from chainrule_service.app import create_app
+    except ModuleNotFoundError as error:
+        _explain(error, "Client.local()", "local")
+    app = create_app()
+    return app, app.extensions["chainrule"].store.close
+
+
+def _explain(error: ModuleNotFoundError, wanted: str, extra: str) -> NoReturn:
+    raise MissingExtraError(
+        f"{wanted} needs the module {error.name!r}, which is not part of the client: pip install 'chainrule[{extra}]'"
+    ) from error
+
+
+class WSGIAdapter(BaseAdapter):
+    """Deliver every request to a WSGI application in this process instead of a socket."""
+
+    def __init__(self, wsgi: WSGIApplication, close: Callable[[], None]) -> None:
+        from werkzeug.test import Client as WSGIClient
+
+        super().__init__()
+        self._client = WSGIClient(wsgi)
+        self._close = close
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """Answer one prepared request."""
+        url = urlsplit(request.url or "")
+        body = request.body or b""
+        answer = self._client.open(
+            path=url.path or "/",
+            base_url=f"{url.scheme}://{url.netloc}",
+            query_string=url.query,
+            method=request.method,
+            headers=list(request.headers.items()),
+            data=body,
+        )
+        response = requests.Response()
+        response.status_code = answer.status_code
+        response.reason = answer.status.partition(" ")[2]
+        response.url = request.url or ""
+        response.request = request
+        response.headers.update(answer.headers)
+        response.raw = io.BytesIO(answer.get_data())
+        return response
+
+    def close(self) -> None:
+        """Close what the application holds open."""
+        self._close()

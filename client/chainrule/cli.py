@@ -1,0 +1,181 @@
+"""The `chainrule` command: run the service, or ask one from the shell.
+
+Answers go to standard output as JSON; whatever went wrong goes to standard error with exit status 1, or 2
+where the command itself was given something that it cannot use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from . import _local
+from ._client import Client
+from ._errors import ChainruleError, MissingExtraError
+from ._version import __version__
+
+FAILED, MISUSED = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (default: those of the process) and return its exit status."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except MissingExtraError as error:
+        return _fail(f"chainrule {options.command}: {error}", MISUSED)
+    except ChainruleError as error:
+        return _fail(str(error), FAILED)
+    except (ValueError, TypeError, OSError) as error:
+        return _fail(f"chainrule {options.command}: {error}", MISUSED)
+
+
+def _fail(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chainrule", description="Autograd as a service.")
+    parser.add_argument("--version", action="version", version=f"chainrule {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the service", description="Run the service until it is stopped.")
+    serve.add_argument("--host", help="address to listen on (CHAINRULE_HOST; default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (CHAINRULE_PORT; default 8000)")
+    serve.add_argument("--data", metavar="DIR", help="folder for the jobs database (CHAINRULE_DATA)")
+    serve.add_argument("--workers", type=int, metavar="N", help="server processes (CHAINRULE_WORKERS)")
+    serve.add_argument("--threads", type=int, metavar="N", help="threads in each process (CHAINRULE_THREADS)")
+    # None and not False when it is absent, so that CHAINRULE_INSECURE still counts.
+    serve.add_argument(
+        "--insecure",
+        action="store_true",
+        default=None,
+        help="listen beyond this machine although anyone may then call",
+    )
+    serve.set_defaults(run=_serve)
+
+    openapi = commands.add_parser("openapi", help="print the service's OpenAPI description")
+    openapi.set_defaults(run=_openapi)
+
+    version = commands.add_parser("version", help="print the client's version, and a service's with --url")
+    version.set_defaults(run=_version)
+
+    evaluate = commands.add_parser("evaluate", help="values and gradients of a graph")
+    _takes_graph(evaluate)
+    evaluate.add_argument("--trace", action="store_true", help="list every addition of the backward pass")
+    evaluate.set_defaults(run=_evaluate)
+
+    draw = commands.add_parser("draw", help="draw a graph with its values and gradients")
+    _takes_graph(draw)
+    draw.add_argument("-o", "--out", metavar="FILE", help="write FILE (.svg or .dot) instead of standard output")
+    draw.add_argument("--format", choices=["svg", "dot"], help="default: what FILE's name says, else svg")
+    draw.set_defaults(run=_draw)
+
+    train = commands.add_parser("train", help="train a model and print the result")
+    train.add_argument("file", metavar="SPEC.json", help="the training's specification; - reads standard input")
+    train.set_defaults(run=_train)
+
+    for command in (version, evaluate, draw, train):
+        command.add_argument("--url", help="address of the service (CHAINRULE_URL; default http://127.0.0.1:8000)")
+    return parser
+
+
+def _takes_graph(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", nargs="?", metavar="FILE", help="a graph as JSON; - reads standard input")
+    command.add_argument("--program", metavar="TEXT", help="the graph as text instead, e.g. 'y = x*x'")
+    command.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="an input of --program; may be repeated",
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = {name: getattr(options, name) for name in ("host", "port", "data", "workers", "threads", "insecure")}
+    return _local.serve(os.environ, **settings)
+
+
+def _openapi(options: argparse.Namespace) -> int:
+    print(_local.openapi_json().rstrip("\n"))
+    return 0
+
+
+def _version(options: argparse.Namespace) -> int:
+    if not options.url:
+        print(f"chainrule {__version__}")
+        return 0
+    with _client(options) as client:
+        return _show({"client": __version__, "service": client.version()})
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    with _client(options) as client:
+        return _show(client.evaluate(_graph(options), trace=options.trace).raw)
+
+
+def _draw(options: argparse.Namespace) -> int:
+    suffix = Path(options.out).suffix[1:] if options.out else ""
+    form: Literal["svg", "dot"] = options.format or ("dot" if suffix == "dot" else "svg")
+    with _client(options) as client:
+        drawing = client.draw(_graph(options), format=form)
+    if options.out:
+        drawing.save(options.out)
+    else:
+        print(drawing.text)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    with _client(options) as client:
+        return _show(client.train(_read(options.file)).raw)
+
+
+def _client(options: argparse.Namespace) -> Client:
+    return Client.from_env(base_url=options.url)
+
+
+def _graph(options: argparse.Namespace) -> Any:
+    if options.program is None:
+        if options.input:
+            raise ValueError("--input belongs to --program; a graph in a file brings its own inputs")
+        if options.file is None:
+            raise ValueError("give a FILE with a graph, or --program TEXT")
+        return _read(options.file)
+    if options.file is not None:
+        raise ValueError("give a FILE or --program, not both")
+    inputs = {}
+    for item in options.input:
+        name, equals, number = item.partition("=")
+        try:
+            inputs[name.strip()] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ValueError(f"--input {item!r} is not of the form NAME=NUMBER, e.g. x=2.0")
+    return {"inputs": inputs, "program": options.program}
+
+
+def _read(name: str) -> Any:
+    text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{'standard input' if name == '-' else name} is not JSON: {error}") from error
+
+
+def _show(answer: Any) -> int:
+    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
