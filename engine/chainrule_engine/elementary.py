@@ -12,6 +12,14 @@ import math
 INF = math.inf
 NAN = math.nan
 
+# Below this the numbers are subnormal, and keep fewer digits the smaller they are.
+_SMALLEST_NORMAL = 2.0**-1022
+
+
+def _is_full(x: float) -> bool:
+    """Whether x carries all 53 bits: neither subnormal, nor zero, nor infinite, nor NaN."""
+    return _SMALLEST_NORMAL <= abs(x) < INF
+
 
 def divide(x: float, y: float) -> float:
     """X / y, with a signed infinity for a division by zero and NaN for 0/0."""
@@ -20,6 +28,15 @@ def divide(x: float, y: float) -> float:
             return NAN
         return math.copysign(INF, x) * math.copysign(1.0, y)
     return x / y
+
+
+def divide_derivative(x: float, y: float, z: float) -> float:
+    """-x/y², the derivative of z = x/y in y."""
+    if z == 0.0 or abs(z) >= _SMALLEST_NORMAL or z != z:
+        return divide(-z, y)
+    # A subnormal quotient has lost digits, and dividing it by a small y would show that. Here y exceeds 2**-53, so
+    # that its square loses none; where the square overflows, the result is far below the smallest number.
+    return -x / (y * y)
 
 
 def exp(x: float) -> float:
@@ -104,6 +121,44 @@ def power(x: float, y: float) -> float:
         return NAN
     except OverflowError:
         return -INF if x < 0.0 and _is_odd(y) else INF
+
+
+def power_base_derivative(x: float, y: float) -> float:
+    """y·x^(y-1), the derivative of x^y in x; 0 where y is 0."""
+    if y == 2.0:
+        return x + x
+    if y == 0.0:
+        return 0.0
+    exponent = y - 1.0
+    p = power(x, exponent)
+    # What the rounding of y - 1 took away, exactly: 0 for most exponents that people write.
+    taken = exponent - y
+    lost = (y - (exponent - taken)) - (1.0 + taken)
+    if (lost == 0.0 and _is_full(p)) or p != p or x == 0.0 or math.isinf(x) or math.isinf(y):
+        return y * p
+    missing = 0.0
+    if lost != 0.0:
+        # The logarithm magnifies it, up to 745 times; where it does so further, the power is 0 or infinite anyway.
+        missing = max(-0.5, lost * math.log(abs(x)))
+        if x < 0.0:
+            # So large an exponent is even, and y - 1 odd, though it cannot be told from y.
+            p = -p
+    if _is_full(p):
+        return y * (p + p * missing)
+    # The power is too large or too small for float64, and the product need not be: go by its square root.
+    root = power(abs(x), 0.5 * exponent)
+    return math.copysign(1.0, p) * ((y * root) * root * (1.0 + missing))
+
+
+def power_exponent_derivative(x: float, y: float, z: float) -> float:
+    """z·log(x), the derivative of z = x^y in y; 0 where x is 0 and y is not negative, NaN where x is negative."""
+    if x == 0.0 and y >= 0.0:
+        return 0.0
+    if _is_full(z) or not 0.0 < x < INF:
+        return z * log(x)
+    # As above: by the square root of a power that is too large or too small.
+    root = power(x, 0.5 * y)
+    return (root * math.log(x)) * root
 
 
 def _is_odd(y: float) -> bool:

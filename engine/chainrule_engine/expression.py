@@ -1,8 +1,8 @@
 """Expressions in Python's syntax, read from text into operations. Nothing is ever executed.
 
 One regular expression cuts tokens, and an operator-precedence parser with a stack of its own puts them
-together. Neither recurses, so what bounds an expression is the length of the text, `MAX_NESTING` for brackets in
-brackets, and whoever takes the operations and may refuse one too many.
+together. Neither recurses, so what bounds an expression is the length of the text, `MAX_NESTING` for brackets
+in brackets, and whoever takes the operations and may refuse one too many.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_NESTING = 200
 #: Beyond it not every integer is a float64.
 MAX_INTEGER = 2**53
 
-#: A node by its position in the order of creation (int), a constant (always float), an input by its name (str).
+#: A node's position in the order of creation (int), a constant (always float), or an input's name (str).
 Operand = int | float | str
 
 NAME = r"[^\W\d]\w*+"
@@ -168,9 +168,7 @@ class ExpressionReader:
                 if waiting[-1][0] >= complete:
                     self._reduce(complete)
                 if precedence == _COMPARISON and waiting and waiting[-1][0] == _COMPARISON:
-                    self._refuse(
-                        match.start("sign"), "comparisons cannot be chained: write (a < b) * (b < c)"
-                    )
+                    self._refuse(match.start("sign"), "comparisons cannot be chained: write (a < b) * (b < c)")
             waiting.append((precedence, operation, match.start("sign"), 0))
             return True
         if sign == ")":
@@ -195,9 +193,7 @@ class ExpressionReader:
         after_if = bool(self._waiting) and self._waiting[-1][1] == _IF
         if word == _IF:
             if after_if:
-                self._refuse(
-                    start, "a conditional in a condition needs brackets: a if (b if c else d) else e"
-                )
+                self._refuse(start, "a conditional in a condition needs brackets: a if (b if c else d) else e")
         elif after_if:
             self._waiting.pop()
         else:
@@ -242,9 +238,7 @@ class ExpressionReader:
         arity, given = OPERATIONS[name].arity, len(arguments)
         if given < arity or (given > arity and name not in _FOLDED):
             takes = f"{arity} argument{'s' * (arity > 1)}{' or more' * (name in _FOLDED)}"
-            self._refuse(
-                start, f"{name} takes {takes}, and here it has {given} (a value before the dot counts)"
-            )
+            self._refuse(start, f"{name} takes {takes}, and here it has {given} (a value before the dot counts)")
         result = self._emit(name, tuple(arguments[:arity]))
         for argument in arguments[arity:]:
             result = self._emit(name, (result, argument))

@@ -8,7 +8,6 @@ declaration.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from chainrule_engine.errors import MAX_PROBLEMS, GraphError, InvalidInput, LimitExceeded, Path, Problem
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.program import parse_program
+from chainrule_engine.refusals import closest
 from chainrule_engine.value import Value, apply, in_order
 
 Argument = str | float
@@ -24,8 +24,6 @@ Numbers = float | list[float]
 #: Whole numbers beyond this are not all float64 numbers, so reading one could change it silently.
 LARGEST_EXACT_INTEGER = 2**53
 MAX_ID_LENGTH = 200
-#: Looking for a similar name costs a comparison with each name: only done among so many.
-_SUGGEST_AMONG = 2_000
 
 _GRAPH_FIELDS = frozenset({"inputs", "nodes", "program", "output"})
 _NODE_FIELDS = frozenset({"id", "op", "args"})
@@ -84,11 +82,14 @@ class Graph:
         """Turn the expression below some `Value`s into a graph.
 
         A leaf must have a label of its own, which becomes the input's id; a node's label, where it has one, becomes
-        its id. Raises GraphError when a leaf has no label or a label is used twice.
+        its id. Raises GraphError when a leaf has no label, a label is used twice or an output is a literal number.
         """
         names: dict[Value, Argument] = {}
         inputs: dict[str, Numbers] = {}
         nodes: list[Node] = []
+        for output in outputs:
+            if output.constant:
+                raise GraphError.at((), f"an output is the number {output.data!r}, which depends on nothing")
         order = in_order(outputs)
         taken = {value.label for value in order if value.label}
         generated = unnamed(taken)
@@ -156,13 +157,6 @@ def describe(value: object) -> str:
         return "a boolean"
     kinds = {str: "a string", dict: "an object", list: "a list", int: "a number", float: "a number"}
     return kinds.get(type(value), type(value).__name__)
-
-
-def similar(name: str, names: Iterable[str]) -> str:
-    """Offer the names that look like a mistyped one: ' (did you mean x1?)', or nothing."""
-    known = list(names)
-    close = difflib.get_close_matches(name, known, 3) if len(known) <= _SUGGEST_AMONG else []
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 #: Stands where a node could not be read, so that the positions of the others stay right. Never leaves the reader.
@@ -272,6 +266,9 @@ class _Reader:
         except (InvalidInput, LimitExceeded) as error:
             raise error.under("program") from None
         nodes = [Node(name, op, args) for name, op, args in program.nodes]
+        for name in (node.id for node in nodes if len(node.id) > MAX_ID_LENGTH):
+            self.problem(("program",), f"the name {name[:20]}… is too long: {MAX_ID_LENGTH} characters at most")
+        self.stop_if_wrong()
         return nodes, {name: name for name in inputs} | program.names, program.result
 
     def nodes(self, data: object, inputs: Mapping[str, Numbers]) -> list[Node]:
@@ -301,7 +298,7 @@ class _Reader:
         operation = OPERATIONS.get(op) if isinstance(op, str) else None
         if operation is None:
             if "op" in item:
-                hint = similar(op, OPERATIONS) if isinstance(op, str) else ""
+                hint = closest(op, OPERATIONS) if isinstance(op, str) else ""
                 self.problem((*path, "op"), f"no operation is called {op!r:.60}{hint}: see the list of operations")
         elif not isinstance(args, list):
             if "args" in item:
@@ -325,7 +322,7 @@ class _Reader:
             for place, argument in enumerate(node.args):
                 if type(argument) is str:
                     if argument not in scope:
-                        hint = similar(argument, scope)
+                        hint = closest(argument, scope)
                         self.problem(
                             ("nodes", position, "args", place),
                             f"no input or node is called {argument!r:.220}{hint}",
@@ -354,7 +351,7 @@ class _Reader:
             if not isinstance(name, str):
                 self.problem(path, f"an output is an id, and this is {describe(name)}")
             elif name not in scope:
-                self.problem(path, f"no input or node is called {name!r:.220}{similar(name, scope)}")
+                self.problem(path, f"no input or node is called {name!r:.220}{closest(name, scope)}")
             elif not isinstance(target := scope[name], str):
                 self.problem(path, f"{name} is the number {target!r}, which depends on nothing")
             elif target in outputs:

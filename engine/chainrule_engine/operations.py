@@ -17,9 +17,12 @@ from chainrule_engine.elementary import (
     NAN,
     cos,
     divide,
+    divide_derivative,
     exp,
     log,
     power,
+    power_base_derivative,
+    power_exponent_derivative,
     sigmoid,
     sigmoid_derivative,
     sin,
@@ -129,18 +132,6 @@ def _second_larger(x: float, y: float, z: float) -> float:
     return _first_larger(y, x, z)
 
 
-def _div_partial_y(x: float, y: float, z: float) -> float:
-    return divide(-z, y)
-
-
-def _pow_partial_x(x: float, y: float, z: float) -> float:
-    return 0.0 if y == 0.0 else y * power(x, y - 1.0)
-
-
-def _pow_partial_y(x: float, y: float, z: float) -> float:
-    return 0.0 if x == 0.0 and y >= 0.0 else z * log(x)
-
-
 def _where(c: float, x: float, y: float) -> float:
     return x if c != 0.0 else y
 
@@ -173,7 +164,7 @@ _TABLE = (
     Operation(
         "div",
         divide,
-        (lambda x, y, z: divide(1.0, y), _div_partial_y),
+        (lambda x, y, z: divide(1.0, y), divide_derivative),
         r"\frac{{{}}}{{{}}}",
         "the quotient x / y",
         domain="y ≠ 0",
@@ -183,7 +174,7 @@ _TABLE = (
     Operation(
         "pow",
         power,
-        (_pow_partial_x, _pow_partial_y),
+        (lambda x, y, z: power_base_derivative(x, y), power_exponent_derivative),
         "{}^{{{}}}",
         "x to the power of y, differentiated in both",
         domain="x > 0, or x = 0 with y ≥ 0, or x < 0 with a whole y",

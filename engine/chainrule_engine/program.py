@@ -4,13 +4,13 @@
     n = x1w1 + b
     o = tanh(n)          # or n.tanh()
 
-- A statement is `name = expression` or `name += expression` (also `-=`, `*=`, `/=`, `**=`). The last one may be
-  an expression alone: the result. A newline outside brackets or a semicolon ends a statement.
+- A statement is `name = expression` or `name += expression` (also `-=`, `*=`, `/=`, `**=`). The last one may
+  be an expression alone: the result. A newline outside brackets or a semicolon ends a statement.
 - An expression has numbers, names, `+ - * / **`, one comparison, `a if c else b` (which is `where(c, a, b)`:
   both sides are computed), and calls of operations, `tanh(x)` or `x.tanh()`. Precedence and grouping are
   Python's.
-- A name for a number (`k = 2.0`) and a second name for a node (`y = x`) make no node. A minus before a constant
-  is part of it. Nothing else is folded or shared: order and rounding are the writer's.
+- A name for a number (`k = 2.0`) and a second name for a node (`y = x`) make no node. A minus before a
+  constant is part of it. Nothing else is folded or shared: order and rounding are the writer's.
 - A name may be that of an operation. As in Python, it then is no function any more; `x.exp()` still is one.
 - Names are compared letter by letter.
 """
@@ -28,7 +28,7 @@ from chainrule_engine.expression import NAME, SPACE, ExpressionReader, Operand
 from chainrule_engine.refusals import KEYWORDS, closest, error_at, quote, refuse_letters
 
 _TARGET = re.compile(rf"(?P<name>{NAME}){SPACE}(?P<operator>\*\*|[-+*/])?=(?!=)")
-_BLANK = re.compile(r"(?:[ \t\f\n]++|\#[^\n]*+)*+")
+_BLANK = re.compile(r"(?:[ \t\f\n]++|\\\n|\#[^\n]*+)*+")
 _OPERATION = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
 
 
@@ -51,8 +51,8 @@ def parse_program(text: str, inputs: Collection[str], *, max_nodes: int | None =
 
     Ids: the node that a name stands for at the end has the name as its id; those made for the name before are
     `name.1`, `name.2`, … in order. An input keeps its name, so all nodes made for that name are numbered.
-    Unnamed parts of expressions are `_1`, `_2`, … in the order of computation. A number that would repeat an id
-    is left out.
+    Unnamed parts of expressions are `_1`, `_2`, … in the order of computation. A number that would repeat an
+    id is left out.
 
     Args:
         text: the program
@@ -83,9 +83,7 @@ class _Parser:
         position = 0
         while (start := self.skip_blank(position)) < len(self.text):
             if unnamed >= 0:
-                error_at(
-                    self.text, unnamed, "this expression has no effect: put name = before it, or remove it"
-                )
+                error_at(self.text, unnamed, "this expression has no effect: put name = before it, or remove it")
             line = self.text.rfind("\n", position, start) + 1
             if line or position == 0:
                 if indent is None:

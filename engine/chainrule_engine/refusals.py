@@ -111,9 +111,7 @@ _FUNCTIONS = {
     "int": f"int(...) is {_NOT_HERE}: every value is a float64",
 }
 
-_FOLLOWING = re.compile(
-    r"\s*(?:(?P<equals>=(?!=))|(?P<quote>[\"'])|(?P<loop>for\b)|\.\s*(?P<attribute>[^\W\d]\w*+))"
-)
+_FOLLOWING = re.compile(r"\s*(?:(?P<equals>=(?!=))|(?P<quote>[\"'])|(?P<loop>for\b)|\.\s*(?P<attribute>[^\W\d]\w*+))")
 _LONGEST_SHOWN = 40
 
 
@@ -132,8 +130,8 @@ def quote(word: str) -> str:
 
 def closest(word: str, candidates: Iterable[str]) -> str:
     """A question that offers the names most like `word`, to append to a message; may be empty."""
-    # The search compares letter by letter: without a bound, a long program with one wrong name would take long.
-    names = [name for name in islice(candidates, 2000) if len(name) <= _LONGEST_SHOWN]
+    # The search compares letter by letter: a bound, or a long program with one wrong name would take long.
+    names = [name for name in islice(candidates, 500) if len(name) <= _LONGEST_SHOWN]
     found = get_close_matches(word, names, n=3) if len(word) <= _LONGEST_SHOWN else []
     return f" (did you mean {' or '.join(found)}?)" if found else ""
 
@@ -149,9 +147,7 @@ def refuse_function(text: str, start: int, name: str, scope: Container[str]) -> 
         refuse_word(text, start, name)
     if name in scope:
         error_at(text, start, f"{quote(name)} is a value here and cannot be called: write * for a product")
-    error_at(
-        text, start, _FUNCTIONS.get(name) or f"unknown function {quote(name)}{closest(name, OPERATIONS)}"
-    )
+    error_at(text, start, _FUNCTIONS.get(name) or f"unknown function {quote(name)}{closest(name, OPERATIONS)}")
 
 
 def refuse_name(text: str, match: re.Match[str], scope: Iterable[str], *, nested: bool) -> NoReturn:
@@ -193,7 +189,7 @@ def refuse_value(text: str, match: re.Match[str]) -> NoReturn:
     if sign in _AFTER_VALUE:
         error_at(text, start, f"a value is missing before '{sign}'")
     if match["attribute"]:
-        error_at(text, start, f"a value is missing before the dot of {quote(match['attribute'])}")
+        error_at(text, match.start("attribute"), f"a value is missing before the dot of {quote(match['attribute'])}")
     _refuse_sign(text, match)
 
 
@@ -223,9 +219,7 @@ def _refuse_suffix(text: str, match: re.Match[str]) -> NoReturn:
         error_at(text, start, f"hexadecimal, octal and binary numbers are {_NOT_HERE}: write a decimal")
     if suffix in ("j", "J"):
         error_at(text, start, f"complex numbers are {_NOT_HERE}: every value is a float64")
-    error_at(
-        text, start, f"the number {quote(number)} runs into {quote(suffix)}: put an operator between them"
-    )
+    error_at(text, start, f"the number {quote(number)} runs into {quote(suffix)}: put an operator between them")
 
 
 def _refuse_sign(text: str, match: re.Match[str]) -> NoReturn:

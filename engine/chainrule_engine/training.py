@@ -86,12 +86,13 @@ class TrainingState:
     def to_dict(self) -> dict[str, Any]:
         """Write plain data (numbers may be infinite or NaN) from which `from_dict` makes an equal state."""
         names = ("parameters", "slots", "step", "gradients", "random_state", "remaining", "stop_reason")
-        return {name: getattr(self, name) for name in names}
+        # The slots are a mapping that updates write to, and what was written down must stay as it was.
+        return {name: getattr(self, name) for name in names} | {"slots": dict(self.slots)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], records: Sequence[StepRecord] = ()) -> TrainingState:
         """Read what `to_dict` wrote; `records` are those of the steps before, for the result's histories."""
-        return cls(**data, records=list(records))
+        return cls(**{**data, "slots": dict(data["slots"])}, records=list(records))
 
 
 class Training:
@@ -439,6 +440,8 @@ class _GraphModel:
         self.loss = ids[model["loss"]]
         self.predictions = [ids[model["prediction"]]] if model.get("prediction") else []
         self.parameters: list[str] = list(model["parameters"])
+        if not self.parameters:
+            raise TrainingError.at(("model", "parameters"), "name an input at least that is to be trained")
         problems = []
         for place, name in enumerate(self.parameters):
             if name not in graph.inputs:

@@ -14,8 +14,9 @@ from typing import Literal
 from chainrule_engine.derivatives import Evaluation
 from chainrule_engine.drawing.text import number, shorten
 from chainrule_engine.errors import DrawingError
-from chainrule_engine.graph import Graph, is_named, similar
+from chainrule_engine.graph import Graph, is_named
 from chainrule_engine.operations import OPERATIONS
+from chainrule_engine.refusals import closest
 
 Role = Literal["input", "constant", "node", "output"]
 
@@ -144,7 +145,7 @@ def _neighbourhood(graph: Graph, focus: str | None, depth: int | None) -> set[st
     if depth < 0:
         raise DrawingError.at(("depth",), f"depth must be 0 or more, and this is {depth}")
     if focus not in everything:
-        detail = f"no input or node is called {shorten(focus)!r}{similar(focus, everything)}"
+        detail = f"no input or node is called {shorten(focus)!r}{closest(focus, everything)}"
         raise DrawingError.at(("focus",), detail)
     before = {node.id: [arg for arg in node.args if isinstance(arg, str)] for node in graph.nodes}
     after: dict[str, list[str]] = {}
