@@ -1,0 +1,199 @@
+"""One HTTP exchange: what every request must keep to, how a body is read, how an answer is written."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flask import Response, current_app, g, request
+from marshmallow import Schema
+from werkzeug.exceptions import HTTPException
+
+from chainrule_service import jsonio
+from chainrule_service.problems import RequestError, problem_of
+from chainrule_service.settings import Settings
+from chainrule_service.store import Store
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_SHORT = 200_000  # node evaluations: a fraction of a second
+_DRAINED = 4  # times body_bytes: so much of an over-long body is read and dropped, that its sender may read why
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+#: For pages with scripts of our own; nothing is loaded from or sent to another host.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+#: For drawings: opened as a page of its own, one can run and load nothing.
+DRAWING_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the views of one application share."""
+
+    settings: Settings
+    store: Store
+    slots: threading.BoundedSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        # One thread stays free of long work, so that the server answers whatever else it is asked meanwhile.
+        object.__setattr__(self, "slots", threading.BoundedSemaphore(self.settings.threads - 1))
+
+    @contextmanager
+    def room_for(self, work: int) -> Iterator[None]:
+        """Hold one of the places for long work while so many node evaluations run; short work needs none.
+
+        Raises:
+            RequestError: all are taken (503).
+        """
+        if work <= _SHORT:
+            yield
+            return
+        if not self.slots.acquire(blocking=False):
+            detail = "this server is busy with other long work; try again in a few seconds"
+            raise RequestError("service-unavailable", detail, headers={"Retry-After": "2"})
+        try:
+            yield
+        finally:
+            self.slots.release()
+
+
+def service() -> Service:
+    """Return what the current application's views share."""
+    found: Service = current_app.extensions["chainrule"]
+    return found
+
+
+def takes_query(*names: str) -> Callable[[View], View]:
+    """Name the query parameters that a view reads; every other one is refused."""
+
+    def mark(view: View) -> View:
+        view.query_parameters = names  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def whole_number_parameter(name: str, default: int | None, low: int) -> int | None:
+    """Return a query parameter that is a whole number from `low`, or the default.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= low):
+        raise RequestError("invalid-request", f"{name} must be a whole number from {low}", parameter=name)
+    return int(text)
+
+
+def guard() -> None:
+    """Refuse, before its view runs, a request that no view should see."""
+    environ = request.environ
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    if request.routing_exception is not None:
+        return
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
+    if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
+        raise RequestError("length-required", "send the body with a Content-Length header")
+    if environ.get("QUERY_STRING") and request.endpoint != "static":
+        known = getattr(current_app.view_functions[str(request.endpoint)], "query_parameters", ())
+        for name, values in request.args.lists():
+            if name not in known:
+                names = f"this path takes {', '.join(known)}" if known else "this path takes none"
+                detail = f"there is no query parameter {name!r}; {names}"
+                raise RequestError("invalid-request", detail, parameter=name)
+            if len(values) > 1:
+                detail = f"the query parameter {name!r} appears more than once"
+                raise RequestError("invalid-request", detail, parameter=name)
+
+
+def finish(response: Response) -> Response:
+    """Add the headers that every answer carries."""
+    headers = response.headers
+    headers["X-Request-Id"] = g.get("request_id", "")
+    headers["X-Content-Type-Options"] = "nosniff"
+    if request.endpoint != "static":
+        headers["Cache-Control"] = "no-store"
+    kind = headers.get("Content-Type", "")
+    if kind.startswith("text/html"):
+        headers["Content-Security-Policy"] = PAGE_POLICY
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    elif kind.startswith("image/svg"):
+        headers["Content-Security-Policy"] = DRAWING_POLICY
+    return response
+
+
+def read_json() -> Any:
+    """Return the JSON of the request's body.
+
+    Raises:
+        RequestError: the body is of another type (415) or too long (413).
+        MalformedJSON: it cannot be read (400).
+    """
+    limits, environ = service().settings.limits, request.environ
+    if environ.get("CONTENT_TYPE") != "application/json" and not (
+        request.is_json and request.mimetype_params.get("charset", "utf-8").lower() in ("utf-8", "utf8")
+    ):
+        detail = "send JSON in UTF-8, with the header Content-Type: application/json"
+        raise RequestError("unsupported-media-type", detail, headers={"Accept": "application/json"})
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        detail = "send the body as it is; compressed bodies are not read"
+        raise RequestError("unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
+    length, limit = request.content_length or 0, limits["body_bytes"]
+    if length > limit:
+        if length <= _DRAINED * limit:
+            while request.stream.read(1 << 20):
+                pass
+        detail = f"the body has {length:,} bytes; at most {limit:,} are read"
+        raise RequestError("content-too-large", detail, headers={"Connection": "close"})
+    return jsonio.loads(request.get_data(cache=False), max_depth=limits["json_depth"])
+
+
+def read_body(schema: Schema) -> dict[str, Any]:
+    """Return the request's body as `schema` loads it.
+
+    Raises:
+        RequestError, MalformedJSON: as `read_json`.
+        ValidationError: it breaks a rule of the schema (422).
+    """
+    loaded: dict[str, Any] = schema.load(read_json())
+    return loaded
+
+
+def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer that holds `data` as JSON."""
+    return json_answer(jsonio.dumps(data), status, headers)
+
+
+def json_answer(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer that holds JSON text."""
+    return Response(text, status, headers, content_type="application/json")
+
+
+def answer_error(error: Exception) -> Any:
+    """Return the answer that tells the client of `error`."""
+    if isinstance(error, HTTPException) and (error.response is not None or (error.code or 500) < 400):
+        return error  # a redirection, or an answer made already
+    members = problem_of(error)
+    members["request_id"] = g.get("request_id", "")
+    if members["status"] >= 500 and not isinstance(error, RequestError):
+        cause = getattr(error, "original_exception", None) or error
+        current_app.logger.error("request %s failed", members["request_id"], exc_info=cause)
+    response = Response(jsonio.dumps(members), members["status"], content_type="application/problem+json")
+    if isinstance(error, HTTPException):
+        response.headers.extend([(k, v) for k, v in error.get_headers() if k.lower() != "content-type"])
+    elif isinstance(error, RequestError):
+        response.headers.extend(error.headers)
+    return response

@@ -1,0 +1,170 @@
+"""JSON as the wire has it: strict in what is read, exact in what is written.
+
+Read: UTF-8; finite doubles; integers that a double holds exactly; each key once; no deeper than a limit; text that
+can be written again. Written: numbers that are not finite are the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from chainrule_engine.errors import MAX_PROBLEMS, Path, Problem
+
+#: The integers up to here are exact in a double; beyond, a reader could get another number than the one written.
+MAX_INTEGER = 2**53
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+
+class MalformedJSON(ValueError):
+    """The text is not JSON, or is JSON that two readers could understand differently; `problems` says where."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problem.detail for problem in problems))
+
+
+def loads(raw: bytes, *, max_depth: int = 32) -> Any:
+    """Read JSON.
+
+    Raises:
+        MalformedJSON: the text breaks a rule of this module.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _malformed(f"the body is not UTF-8: byte {error.start} cannot be read") from None
+    if not text.strip():
+        raise _malformed("the body is empty; send JSON")
+    try:
+        data = _STRICT.decode(text)
+    except _Refused:
+        raise MalformedJSON(*_faults(text, max_depth)) from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise _malformed(f"the body is not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {place}") from None
+    except RecursionError:
+        raise _malformed(_too_deep(max_depth)) from None
+    if raw.count(b"[") + raw.count(b"{") > max_depth:
+        _check_depth(data, max_depth)
+    if "\\u" in text and _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
+        raise _malformed("the text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
+    return data
+
+
+def dumps(data: Any) -> str:
+    """Write plain data as compact JSON text; floats are the shortest text that reads back to the same bits."""
+    try:
+        return _encode(data)  # in C, and nearly always enough
+    except ValueError:
+        return _encode(finite(data))
+
+
+def finite(data: Any) -> Any:
+    """Return the same data with every number that is not finite replaced by its string."""
+    if isinstance(data, float):
+        if math.isfinite(data):
+            return data
+        return "NaN" if data != data else "Infinity" if data > 0 else "-Infinity"
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return data
+
+
+def _malformed(detail: str) -> MalformedJSON:
+    return MalformedJSON(Problem((), detail))
+
+
+def _too_deep(max_depth: int) -> str:
+    return f"the JSON is nested too deeply; at most {max_depth} levels are read"
+
+
+def _check_depth(data: Any, max_depth: int) -> None:
+    """Go down level by level: a recursive walk would itself be the victim."""
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        if depth > max_depth:
+            raise _malformed(_too_deep(max_depth))
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) is dict or type(child) is list
+        ]
+
+
+# The decoder's hooks do not know where in the text they are. So the first reading only finds out that something is
+# refused; a second one then leaves a mark in its place, and a walk over the result finds the path to each mark.
+
+
+class _Refused(Exception):
+    pass
+
+
+class _Mark:
+    def __init__(self, detail: str, key: str | None = None) -> None:
+        self.detail, self.key = detail, key
+
+
+def _decoder(mark: Any) -> json.JSONDecoder:
+    def constant(name: str) -> Any:
+        return mark(f"{name} is not JSON; numbers must be finite")
+
+    def real(text: str) -> Any:
+        number = float(text)
+        if math.isfinite(number):
+            return number
+        return mark(f"{_short(text)} is too large for a double; its largest is about 1.8e308")
+
+    def integer(text: str) -> Any:
+        if len(text) <= 17 and abs(number := int(text)) <= MAX_INTEGER:
+            return number
+        return mark(f"the integer {_short(text)} is beyond 2**53, where doubles skip integers; write it as a decimal")
+
+    def members(pairs: list[tuple[str, Any]]) -> Any:
+        mapping = dict(pairs)
+        if len(mapping) == len(pairs):
+            return mapping
+        seen: set[str] = set()
+        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        return mark(f"the key {_short(double)!r} appears more than once in this object", double)
+
+    return json.JSONDecoder(object_pairs_hook=members, parse_constant=constant, parse_float=real, parse_int=integer)
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise _Refused
+
+
+_STRICT = _decoder(_refuse)
+
+
+def _faults(text: str, max_depth: int) -> list[Problem]:
+    try:
+        data = _decoder(_Mark).decode(text)
+    except json.JSONDecodeError as error:  # something after the refused place is worse
+        return [Problem((), f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]
+    except RecursionError:
+        return [Problem((), _too_deep(max_depth))]
+    found: list[Problem] = []
+    todo: list[tuple[Path, Any]] = [((), data)]
+    while todo and len(found) < MAX_PROBLEMS:
+        path, value = todo.pop()
+        if isinstance(value, _Mark):
+            found.append(Problem(path if value.key is None else (*path, value.key), value.detail))
+        elif isinstance(value, dict):
+            todo.extend(reversed([((*path, key), child) for key, child in value.items()]))
+        elif isinstance(value, list):
+            todo.extend(reversed([((*path, index), child) for index, child in enumerate(value)]))
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:20]}… ({len(text):,} characters)"

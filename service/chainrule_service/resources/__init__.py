@@ -1,0 +1,1 @@
+"""One module for each resource: its blueprint, its schemas and its views."""

@@ -1,0 +1,58 @@
+"""The server itself: what it is, whether it lives, whether it can work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Response, current_app
+from flask_smorest import Blueprint
+from sqlalchemy.exc import SQLAlchemyError
+
+from chainrule_engine import ENGINE
+from chainrule_service.documented import documented, record, ref
+from chainrule_service.exchange import answer, service
+from chainrule_service.fields import JsonSchema
+from chainrule_service.problems import RequestError
+
+blueprint = Blueprint("server", __name__, description="The server itself.")
+
+_STATUS = {"status": {"type": "string", "const": "ok"}}
+SCHEMAS: Mapping[str, JsonSchema] = {
+    "Status": record("All is well.", _STATUS),
+    "Version": record("What runs here.", {"name": {"type": "string"}, "engine": ref("Engine")}),
+    "Home": record("Where to go from here.", {"name": {"type": "string"}, "links": {"type": "object"}}),
+}
+
+
+@blueprint.get("/")
+@documented(answers={200: ("Links.", ref("Home"))})
+def home() -> Response:
+    """Say what this is and where its documentation lies."""
+    return answer({"name": "chainrule", "links": {"docs": "/docs", "openapi": "/openapi.json", "limits": "/v1/limits"}})
+
+
+@blueprint.get("/v1/version")
+@documented(answers={200: ("The version.", ref("Version"))})
+def version() -> Response:
+    """Return the version of the engine: equal versions give equal bits."""
+    return answer({"name": "chainrule", "engine": ENGINE})
+
+
+@blueprint.get("/livez")
+@documented(answers={200: ("It lives.", ref("Status"))})
+def livez() -> Response:
+    """Answer, to show that this process does; looks at nothing else."""
+    return answer({"status": "ok"})
+
+
+@blueprint.get("/readyz")
+@documented(answers={200: ("It can work.", ref("Status"))}, errors=(503,))
+def readyz() -> Response:
+    """Tell whether jobs can be recorded."""
+    try:
+        service().store.check()
+    except (OSError, SQLAlchemyError) as error:
+        current_app.logger.error("not ready: %s", error)
+        detail = "the jobs table cannot be read or written; the server's log has the cause"
+        raise RequestError("service-unavailable", detail, headers={"Retry-After": "5"}) from error
+    return answer({"status": "ok"})

@@ -1,0 +1,141 @@
+"""Every setting and every limit of the service: its name, its default, its maximum, what it means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+
+PREFIX = "CHAINRULE_"
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit: an operator may set it from 1 to `maximum` with the variable CHAINRULE_LIMIT_<NAME>."""
+
+    name: str
+    default: int
+    maximum: int
+    description: str
+
+
+_TABLE = (
+    Limit("body_bytes", 16 << 20, 256 << 20, "bytes in the body of a request"),
+    Limit("json_depth", 32, 128, "levels of nesting in the JSON of a request"),
+    Limit("nodes", 100_000, 1_000_000, "nodes in a graph"),
+    Limit("points", 100_000, 1_000_000, "points in a batch of points: numbers in one input"),
+    Limit("parameters", 50_000, 1_000_000, "weights and biases of a network"),
+    Limit(
+        "evaluation_work",
+        5_000_000,
+        100_000_000,
+        "nodes times points of an evaluation, a whole batch of them, or a training's data",
+    ),
+    Limit("answer_numbers", 1_000_000, 10_000_000, "numbers in an answer: values, gradients, steps"),
+    Limit("gradient_check_work", 5_000_000, 100_000_000, "nodes times points times inputs of a gradient check"),
+    Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
+    Limit("job_work", 100_000_000, 10_000_000_000, "node evaluations in a job: steps times points times nodes"),
+    Limit("page_items", 100, 1_000, "jobs on one page of a list"),
+)
+LIMITS: Mapping[str, Limit] = MappingProxyType({limit.name: limit for limit in _TABLE})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service runs.
+
+    Attributes:
+        host: the address to listen on.
+        port: the port to listen on; 0 takes a free one.
+        data: the folder that holds the jobs table; None keeps it in this process's memory.
+        workers: server processes.
+        threads: threads in each of them.
+        insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        limits: what differs from the defaults of `LIMITS`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data: Path | None = None
+    workers: int = 1
+    threads: int = 4
+    insecure: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("port", 0, 65_535), ("workers", 1, 256), ("threads", 2, 256)):
+            _check(name, getattr(self, name), low, high)
+        if not self.host:
+            raise SettingsError("host must not be empty; 127.0.0.1 listens on this machine only")
+        for name, number in self.limits.items():
+            if name not in LIMITS:
+                raise SettingsError(f"there is no limit {name!r}; the limits are {', '.join(LIMITS)}")
+            _check(f"limit {name}", number, 1, LIMITS[name].maximum)
+        object.__setattr__(
+            self, "limits", MappingProxyType({n: d.default for n, d in LIMITS.items()} | dict(self.limits))
+        )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
+        """Read `CHAINRULE_HOST` and its like; `overrides` win, and one that is None counts as not given.
+
+        What is given nowhere takes the defaults of a server: the data folder of the user and a worker for each core.
+
+        Raises:
+            SettingsError: a value is wrong, or an override is no setting.
+        """
+        names = {entry.name for entry in fields(cls)} - {"limits"}
+        if unknown := overrides.keys() - names:
+            raise SettingsError(f"there is no setting {min(unknown)!r}; the settings are {', '.join(sorted(names))}")
+        given: dict[str, object] = {
+            name: environ[PREFIX + name.upper()] for name in names if environ.get(PREFIX + name.upper())
+        }
+        given |= {name: value for name, value in overrides.items() if value is not None}
+        prefix = f"{PREFIX}LIMIT_"
+        limits = {}
+        for variable, value in environ.items():
+            if variable.startswith(prefix) and value:
+                name = variable.removeprefix(prefix).lower()
+                if name not in LIMITS:
+                    raise SettingsError(f"{variable} sets no limit; the limits are {', '.join(LIMITS)}")
+                limits[name] = _integer(variable, value)
+        return cls(
+            host=str(given.get("host", cls.host)),
+            port=_integer("port", given.get("port", cls.port)),
+            data=Path(str(given.get("data") or _data_folder(environ))).expanduser(),
+            workers=_integer("workers", given.get("workers", min(os.cpu_count() or 1, 8))),
+            threads=_integer("threads", given.get("threads", cls.threads)),
+            insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            limits=limits,
+        )
+
+
+def _data_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder that the XDG base directory specification gives to an application's data."""
+    home = environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(home) / "chainrule"
+
+
+def _check(name: str, number: int, low: int, high: int) -> None:
+    if not low <= number <= high:
+        raise SettingsError(f"{name} must be from {low:,} to {high:,}, and is {number:,}")
+
+
+def _integer(name: str, value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number, and is {value!r}") from None
+
+
+def _boolean(name: str, value: object) -> bool:
+    word = str(value).lower()
+    if word not in ("1", "true", "yes", "0", "false", "no"):
+        raise SettingsError(f"{name} must be one of 1, true, yes, 0, false, no, and is {value!r}")
+    return word in ("1", "true", "yes")

@@ -1,0 +1,187 @@
+"""The jobs table: the only truth about jobs. SQLite in the data folder, or in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
+
+from chainrule_service import jsonio
+
+Job = dict[str, Any]
+TERMINAL = ("succeeded", "failed")
+
+METADATA = sql.MetaData()
+JOBS = sql.Table(
+    "jobs",
+    METADATA,
+    sql.Column("seq", sql.Integer, primary_key=True),  # the order of submission: what pages of a list hold on to
+    sql.Column("id", sql.String(36), nullable=False, unique=True),
+    sql.Column("type", sql.String(32), nullable=False),
+    sql.Column("state", sql.String(10), nullable=False, index=True),
+    sql.Column("spec", sql.JSON, nullable=False),
+    sql.Column("spec_digest", sql.String(71), nullable=False),
+    sql.Column("engine", sql.JSON, nullable=False),
+    sql.Column("progress", sql.JSON(none_as_null=True)),
+    sql.Column("result", sql.JSON(none_as_null=True)),
+    sql.Column("failure", sql.JSON(none_as_null=True)),
+    sql.Column("attempts", sql.Integer, nullable=False),
+    sql.Column("worker", sql.String(80)),  # host:pid, while it runs
+    sql.Column("created_at", sql.String(27), nullable=False),
+    sql.Column("started_at", sql.String(27)),
+    sql.Column("finished_at", sql.String(27)),
+    sqlite_autoincrement=True,  # a number is never given twice, so no page shows a job twice
+)
+_LISTED = [column for column in JOBS.columns if column.name not in ("spec", "result")]
+
+
+class Store:
+    """Reads and writes jobs; safe to use from many threads, and from children forked before its first use.
+
+    Args:
+        folder: where the database file lies; None keeps the table in this process's memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._engine: sql.Engine | None = None
+        self._pid = 0
+        self._lock = threading.RLock()
+
+    def create(self, job: Mapping[str, Any]) -> str:
+        """Record a job that starts to run now, and return its new id."""
+        now = _now()
+        row = {
+            "id": "job_" + secrets.token_hex(16), "state": "running", "attempts": 1, "worker": _worker(),
+            "created_at": now, "started_at": now,
+        }  # fmt: skip
+        with self._transaction() as connection:
+            connection.execute(sql.insert(JOBS).values(row | dict(job)))
+        return row["id"]  # type: ignore[return-value]
+
+    def progress(self, job_id: str, progress: Mapping[str, Any]) -> None:
+        """Record how far a running job has come."""
+        with self._transaction() as connection:
+            connection.execute(sql.update(JOBS).where(_running(job_id)).values(progress=dict(progress)))
+
+    def finish(self, job_id: str, *, result: Any = None, failure: Mapping[str, Any] | None = None) -> None:
+        """Record how a running job ended: with a result, or with a failure."""
+        values = {
+            "state": "failed" if failure else "succeeded", "result": result, "failure": failure and dict(failure),
+            "worker": None, "finished_at": _now(),
+        }  # fmt: skip
+        with self._transaction() as connection:
+            connection.execute(sql.update(JOBS).where(_running(job_id)).values(values))
+
+    def get(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        with self._transaction(reads=True) as connection:
+            row = connection.execute(sql.select(JOBS).where(JOBS.c.id == job_id)).mappings().first()
+        return dict(row) if row else None
+
+    def page(self, size: int, before: int | None = None) -> list[Job]:
+        """Return the newest jobs without their specs and results: at most `size`, all older than number `before`."""
+        query = sql.select(*_LISTED).order_by(JOBS.c.seq.desc()).limit(size)
+        if before is not None:
+            query = query.where(JOBS.c.seq < before)
+        with self._transaction(reads=True) as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def delete(self, job_id: str) -> bool:
+        """Delete a job that has ended; return whether there was one."""
+        ended = (JOBS.c.id == job_id) & JOBS.c.state.in_(TERMINAL)
+        with self._transaction() as connection:
+            return connection.execute(sql.delete(JOBS).where(ended)).rowcount == 1
+
+    def fail_abandoned(self) -> int:
+        """Mark the jobs of a server that is gone as failed, and return their number.
+
+        Only for a server that starts and knows that no other one uses the same folder.
+        """
+        failure = {"code": "server-stopped", "detail": "the server stopped while the job ran; submit it again"}
+        ended = {"state": "failed", "failure": failure, "worker": None, "finished_at": _now()}
+        with self._transaction() as connection:
+            return connection.execute(sql.update(JOBS).where(JOBS.c.state == "running").values(ended)).rowcount
+
+    def check(self) -> None:
+        """Find out whether jobs can be read and written.
+
+        Raises:
+            OSError, sqlalchemy.exc.SQLAlchemyError: they cannot; the message says why.
+        """
+        with self._transaction(reads=True) as connection:
+            connection.execute(sql.text("SELECT 1"))
+        if self.folder is not None and not os.access(self.folder, os.W_OK | os.X_OK):
+            raise OSError(f"the data folder {self.folder.name!r} is missing or cannot be written to")
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        with self._lock:
+            if self._engine is not None and self._pid == os.getpid():
+                self._engine.dispose()
+            self._engine = None
+
+    @contextmanager
+    def _transaction(self, *, reads: bool = False) -> Iterator[sql.Connection]:
+        with self._lock:
+            # A connection must not cross a fork, so each process opens its own at its first use.
+            if self._engine is None or self._pid != os.getpid():
+                self._engine, self._pid = _open(self.folder), os.getpid()
+            engine = self._engine
+        # In memory all threads share one connection, hence one transaction at a time.
+        with (
+            self._lock if self.folder is None else nullcontext(),
+            engine.connect().execution_options(reads=reads) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+
+def _open(folder: Path | None) -> sql.Engine:
+    options: dict[str, Any] = {"json_serializer": jsonio.dumps, "json_deserializer": json.loads}
+    if folder is None:
+        # One connection for all threads: with one each, each would have an empty database of its own.
+        options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+        engine = sql.create_engine("sqlite://", **options)
+    else:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        url = URL.create("sqlite", database=str(folder / "chainrule.sqlite3"))
+        engine = sql.create_engine(url, connect_args={"timeout": 30}, **options)
+
+        @sql.event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            connection.isolation_level = None  # the driver would begin transactions by rules of its own
+            for pragma in ("journal_mode=WAL", "synchronous=FULL"):  # readers never wait; a power cut loses nothing
+                connection.execute(f"PRAGMA {pragma}")
+
+        @sql.event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            # A transaction that starts as a reader and writes later fails at once when another has written meanwhile.
+            reads = connection.get_execution_options().get("reads")
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    METADATA.create_all(engine)
+    return engine
+
+
+def _running(job_id: str) -> Any:
+    return (JOBS.c.id == job_id) & (JOBS.c.state == "running")
+
+
+def _worker() -> str:
+    return f"{socket.gethostname()[:60]}:{os.getpid()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,249 @@
+"""One training: what a request for it may hold, how large it may be, and how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from chainrule_engine.errors import InvalidInput, LimitExceeded
+from chainrule_engine.graph import Graph
+from chainrule_engine.losses import LOSSES, REDUCTIONS
+from chainrule_engine.nn import ACTIVATIONS, INIT_SCHEMES
+from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
+from chainrule_engine.training import METRICS, Training
+from chainrule_service.data_fields import Columns, Matrix, Numbers, Rows
+from chainrule_service.documented import ref
+from chainrule_service.fields import (
+    Choice,
+    Envelope,
+    Field,
+    Flag,
+    ListOf,
+    Number,
+    Object,
+    OneOrList,
+    RawObject,
+    Text,
+    WholeNumber,
+)
+from chainrule_service.settings import Settings
+
+#: Progress is recorded about every so many node evaluations: a second or two.
+_CHUNK = 2_000_000
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+class InitRequest(Envelope):
+    """How the parameters of a network are drawn."""
+
+    scheme = Choice(INIT_SCHEMES, load_default="lecture")
+    seed = WholeNumber("Python's `random.Random(seed)` draws them, neuron by neuron.", least=0, load_default=0)
+
+
+class LayerRequest(Envelope):
+    """The parameters of one layer."""
+
+    weights = Matrix("A row for each neuron.", required=True)
+    biases = Numbers("One for each neuron.", required=True)
+
+
+class ParametersRequest(Envelope):
+    """The parameters of a network."""
+
+    layers = ListOf(Object(LayerRequest), least=1, most=100, required=True)
+
+
+class NetworkRequest(Envelope):
+    """A multilayer perceptron; its parameters are drawn, or given."""
+
+    inputs = WholeNumber("Numbers in a row of data.", least=1, most=1_000_000, required=True)
+    layers = ListOf(WholeNumber(least=1, most=1_000_000), "Neurons in each layer.", least=1, most=100, required=True)
+    activation = OneOrList(Choice(ACTIVATIONS), "For all layers, or for each.", most=100, load_default="tanh")
+    output_activation = Choice(ACTIVATIONS, "For the last layer, where it differs.", load_default=None)
+    init = Object(InitRequest)
+    parameters = Object(ParametersRequest)
+
+
+class GraphModelRequest(Envelope):
+    """Any scalar graph, trained by the gradient of one of its ids."""
+
+    graph = RawObject(ref("Graph"), required=True)
+    parameters = ListOf(Text(), "The inputs to train.", least=1, most=1_000_000, required=True)
+    loss = Text("The id of the loss of a point.", required=True)
+    prediction = Text("The id to report for every point.", load_default=None)
+
+
+class NetworkDataRequest(Envelope):
+    """The points of a network's training."""
+
+    inputs = Matrix("A row for each point.", required=True)
+    targets = Rows("For each point a number, or a list with one for each output.", required=True)
+
+
+class LossRequest(Envelope):
+    """The loss; a graph model has its own, and only takes `reduction` and `l2`."""
+
+    name = Choice(LOSSES)
+    reduction = Choice(REDUCTIONS, load_default="mean")
+    l2 = Number("Adds l2 times the sum of the parameters' squares.", least=0, load_default=0.0)
+
+
+class ScheduleRequest(Envelope):
+    """A learning rate that changes with the step; which of the other fields it takes depends on its name."""
+
+    schedule = Choice(SCHEDULES, required=True)
+    start = Number(least=0)
+    end = Number(least=0)
+    factor = Number(above=0)
+    every = WholeNumber(least=1)
+    steps = WholeNumber("The job's steps when left out.", least=1)
+
+
+class LearningRate(Field):
+    """A number, or a schedule."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.number, self.schedule = Number(least=0), Object(ScheduleRequest)
+        self.json_schema = {"anyOf": [self.number.json_schema, self.schedule.json_schema]}
+
+    def read(self, value: Any) -> Any:
+        """Return a float, or the loaded schedule."""
+        return self.schedule.read(value) if type(value) is dict else self.number.read(value)
+
+
+class OptimizerRequest(Envelope):
+    """The update rule; which of the other fields it takes depends on its name."""
+
+    name = Choice(OPTIMISERS, required=True)
+    learning_rate = LearningRate(required=True)
+    momentum = Number(least=0, below=1)
+    nesterov = Flag()
+    beta1 = Number(least=0, below=1)
+    beta2 = Number(least=0, below=1)
+    alpha = Number(least=0, below=1)
+    epsilon = Number(above=0)
+    weight_decay = Number(least=0)
+
+
+class _TrainingRequest(Envelope):
+    optimizer = Object(OptimizerRequest, required=True)
+    steps = WholeNumber("Updates to make.", least=1, required=True)
+    batch_size = WholeNumber("Points in a step; all of them when left out or null.", least=1, load_default=None)
+    batch_seed = WholeNumber("What the order of the points is drawn from.", least=0, load_default=0)
+    target_loss = Number("Stop when the loss comes down to this.", load_default=None)
+    metrics = ListOf(Choice(METRICS), "What to record besides the loss.", most=len(METRICS), load_default=list)
+
+
+class NetworkTrainingRequest(_TrainingRequest):
+    """The training of a network."""
+
+    model = Object(NetworkRequest, required=True)
+    data = Object(NetworkDataRequest, required=True)
+    loss = Object(LossRequest, required=True)
+
+
+class GraphTrainingRequest(_TrainingRequest):
+    """The training of a graph."""
+
+    model = Object(GraphModelRequest, required=True)
+    data = Columns("Numbers by the name of an input: one for each point.", load_default=dict)
+    loss = Object(LossRequest)
+
+
+#: The named schemas of the description.
+SCHEMAS: tuple[type[Envelope], ...] = (
+    InitRequest,
+    LayerRequest,
+    ParametersRequest,
+    NetworkRequest,
+    GraphModelRequest,
+    NetworkDataRequest,
+    LossRequest,
+    ScheduleRequest,
+    OptimizerRequest,
+    NetworkTrainingRequest,
+    GraphTrainingRequest,
+)
+_NETWORK, _GRAPH = Object(NetworkTrainingRequest), Object(GraphTrainingRequest)
+
+NETWORK_EXAMPLE = {
+    "model": {"inputs": 2, "layers": [4, 1], "activation": "tanh", "init": {"scheme": "lecture", "seed": 1}},
+    "data": {"inputs": [[0, 0], [0, 1], [1, 0], [1, 1]], "targets": [-1, 1, 1, -1]},
+    "loss": {"name": "squared_error", "reduction": "sum"},
+    "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    "steps": 50,
+    "metrics": ["accuracy"],
+}
+GRAPH_EXAMPLE = {
+    "model": {
+        "graph": {"inputs": {"x": 0, "y": 0, "w": 0, "b": 0}, "program": "L = (w*x + b - y)**2"},
+        "parameters": ["w", "b"],
+        "loss": "L",
+    },
+    "data": {"x": [0, 1, 2], "y": [1, 3, 5]},
+    "optimizer": {"name": "adam", "learning_rate": {"schedule": "cosine", "start": 0.5, "end": 0.01}},
+    "steps": 100,
+}
+
+
+def read(spec: Any) -> dict[str, Any]:
+    """Read a specification: that of a graph if its model has one, else of a network.
+
+    Raises:
+        InvalidInput: it breaks a rule; paths are relative to the spec.
+    """
+    model = spec.get("model") if isinstance(spec, dict) else None
+    schema = _GRAPH if isinstance(model, dict) and "graph" in model else _NETWORK
+    return schema.read(spec)
+
+
+def prepare(spec: dict[str, Any], settings: Settings) -> Training:
+    """Compile a specification that has been read.
+
+    Raises:
+        TrainingError, LimitExceeded: it contradicts itself, or is too large; paths are relative to the spec.
+    """
+    limits = settings.limits
+    if "graph" in spec["model"]:
+        _check_graph(spec["model"]["graph"], limits)
+    else:
+        _check_network(spec["model"], limits)
+    training = Training(spec)
+    held = training.model.points * len(training.model.graph.nodes)
+    if held > limits["evaluation_work"]:
+        raise LimitExceeded("evaluation_work", limits["evaluation_work"], held, ("data",), "send fewer points")
+    return training
+
+
+def run(training: Training, report: Report) -> Mapping[str, Any]:
+    """Run a training to its end and return its result in the wire's form."""
+    state = training.start()
+    steps = max(1, _CHUNK * training.steps // max(training.cost, 1))
+    while records := training.advance(state, steps):
+        last = records[-1]
+        report({"step": last.step + 1, "steps": training.steps, "loss": last.loss})
+    return training.result(state)
+
+
+def _check_network(model: Mapping[str, Any], limits: Mapping[str, int]) -> None:
+    """Count the parameters before any of them is made."""
+    widths = [model["inputs"], *model["layers"]]
+    parameters = 0
+    for fan_in, width in pairwise(widths):
+        parameters += (fan_in + 1) * width
+    if parameters > limits["parameters"]:
+        advice = "take fewer or narrower layers"
+        raise LimitExceeded("parameters", limits["parameters"], parameters, ("model", "layers"), advice)
+
+
+def _check_graph(graph: Any, limits: Mapping[str, int]) -> None:
+    """Count the nodes; whatever else is wrong with the graph the training will say."""
+    try:
+        Graph.from_dict(graph, max_nodes=limits["nodes"], max_points=limits["points"])
+    except LimitExceeded as error:
+        raise error.under("model", "graph") from None
+    except InvalidInput:
+        return

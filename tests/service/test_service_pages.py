@@ -1,0 +1,130 @@
+"""The catalogue, the limits, the health checks and the pages."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from chainrule_engine import ENGINE
+from chainrule_engine.operations import OPERATIONS
+from chainrule_service.problems import PROBLEM_TYPES
+from chainrule_service.settings import LIMITS
+
+
+def test_the_catalogue_is_the_engines_table(call):
+    answer = call("/v1/operations")
+    assert answer["conventions"] == ENGINE["conventions"]
+    assert {entry["name"]: entry["arity"] for entry in answer["data"]} == {
+        name: operation.arity for name, operation in OPERATIONS.items()
+    }
+    for entry in answer["data"]:
+        formula = entry["latex"].format(*"xyz"[: entry["arity"]])
+        assert all(letter in formula for letter in "xyz"[: entry["arity"]])
+        assert entry["description"]
+
+
+def test_limits_show_value_default_and_maximum(call_with):
+    data = {entry["name"]: entry for entry in call_with(limits={"nodes": 7})("/v1/limits")["data"]}
+    assert data.keys() == LIMITS.keys()
+    assert data["nodes"]["value"] == 7
+    assert (data["nodes"]["default"], data["nodes"]["maximum"]) == (100_000, 1_000_000)
+    for name, entry in data.items():
+        assert 1 <= entry["default"] <= entry["maximum"], name
+        assert entry["description"]
+
+
+def test_version(call):
+    assert call("/v1/version") == {"name": "chainrule", "engine": ENGINE}
+
+
+def test_home_leads_to_the_rest(call):
+    for link in call("/")["links"].values():
+        call(link)
+
+
+def test_it_lives_and_is_ready(call):
+    assert call("/livez") == call("/readyz") == {"status": "ok"}
+
+
+def test_not_ready_without_its_folder(call_with, tmp_path, caplog):
+    folder = tmp_path / "data"
+    call = call_with(data=folder)
+    assert call("/readyz") == {"status": "ok"}
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    problem = call("/readyz", status=503)
+    assert problem["type"] == "/problems/service-unavailable"
+    assert str(tmp_path) not in str(problem)
+    assert "not ready" in caplog.text
+    assert call("/livez") == {"status": "ok"}
+
+
+def test_not_ready_when_the_database_is_no_database(call_with, tmp_path, caplog):
+    (tmp_path / "chainrule.sqlite3").write_bytes(b"this is no database" * 100)
+    call = call_with(data=tmp_path)
+    call("/readyz", status=503)
+    problem = call("/v1/jobs", status=503)
+    assert "database" not in problem["detail"]
+    assert "file is not a database" in caplog.text
+    assert call("/v1/evaluations", {"graph": {"inputs": {"x": 1}, "program": "y = -x"}})["value"] == -1.0
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.inline = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag in ("script", "link", "img"):
+            self.loads.append(attributes.get("src") or attributes.get("href"))
+        self.inline += [name for name in attributes if name.startswith("on") or name == "style"]
+        if tag == "style" or (tag == "script" and "src" not in attributes):
+            self.inline.append(tag)
+
+
+def test_the_docs_page_loads_its_own_files_only(client):
+    answer = client.get("/docs")
+    assert answer.mimetype == "text/html"
+    page = Page(answer.get_data(as_text=True))
+    assert page.inline == []
+    assert 'data-spec="/openapi.json"' in answer.get_data(as_text=True)
+    files = [url for url in page.loads if url != "data:,"]
+    assert len(files) == 4
+    for url in files:
+        assert url.startswith("/static/")
+        loaded = client.get(url)
+        assert loaded.status_code == 200, url
+        assert loaded.headers["X-Content-Type-Options"] == "nosniff"
+        assert loaded.headers["Cache-Control"] != "no-store"
+        loaded.close()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/problems/conflict"])
+def test_pages_have_a_strict_policy(client, path):
+    headers = client.get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("slug", PROBLEM_TYPES)
+def test_every_type_of_problem_has_a_page(client, slug):
+    answer = client.get(f"/problems/{slug}")
+    text = answer.get_data(as_text=True)
+    assert answer.status_code == 200
+    assert PROBLEM_TYPES[slug].title in text
+    assert re.search(rf"\b{PROBLEM_TYPES[slug].status}\b", text)
+    assert Page(text).inline == []
+
+
+def test_no_other_type_has_one(call):
+    problem = call("/problems/<script>", status=404)
+    assert "conflict" in problem["detail"]

@@ -1,0 +1,316 @@
+"""The server itself: real gunicorn processes on loopback, and bytes on raw sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from chainrule_service.documented import NEURON
+from chainrule_service.serving import check_address, serve
+from chainrule_service.settings import Settings, SettingsError
+from chainrule_service.training import NETWORK_EXAMPLE
+
+SCRIPT = """
+import json, os, sys
+from chainrule_service.serving import serve
+from chainrule_service.settings import Settings
+try:
+    sys.exit(serve(Settings.from_env(os.environ, **json.loads(sys.argv[1]))))
+except ValueError as error:
+    sys.exit(f"chainrule serve: {error}")
+"""
+ENVIRON = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
+
+
+class Server:
+    """A server in a process group of its own, which is gone when the block ends, whatever happened in it."""
+
+    def __init__(self, folder, **overrides):
+        settings = {"port": 0, "workers": 1, "data": str(folder)} | overrides
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, json.dumps(settings)],
+            env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def __enter__(self):
+        self.line = self.process.stdout.readline()
+        found = re.search(r"http://\S+:(\d+)", self.line)
+        if not found:
+            self.__exit__()
+            pytest.fail(f"the server did not start: {self.line} {self.errors}")
+        self.port = int(found[1])
+        return self
+
+    def __exit__(self, *_):
+        self.stop(signal.SIGTERM)
+
+    def stop(self, number, timeout=40):
+        """Signal the master, wait for it, and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            _, self.errors = self.process.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.returncode
+
+    def call(self, path, data=None):
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def send(self, raw, *, half_close=False):
+        """Send bytes and return everything that comes back until the server ends the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(raw)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        return received
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+def post(path, body, *headers, version="1.1"):
+    head = [f"POST {path} HTTP/{version}", "Host: localhost", "Connection: close", *headers]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+# ---------------------------------------------------------------------------------------------------- it serves
+
+
+def test_it_says_where_it_listens(server):
+    assert re.fullmatch(r"chainrule listens on http://127\.0\.0\.1:\d+ .*\n", server.line)
+
+
+def test_it_answers(server):
+    assert server.call("/livez") == server.call("/readyz") == {"status": "ok"}
+    assert server.call("/v1/evaluations", {"graph": NEURON})["value"] == pytest.approx(0.7071, abs=1e-4)
+    job = server.call("/v1/jobs", {"type": "training", "spec": NETWORK_EXAMPLE})
+    assert server.call(job["links"]["self"]) == job
+
+
+def test_it_answers_on_one_connection_again_and_again(server):
+    body = json.dumps({"graph": NEURON}).encode()
+    head = f"POST /v1/evaluations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    message = head.encode() + b"\r\n\r\n" + body
+    last = message.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    assert server.send(message * 3 + last).count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_health_is_answered_while_jobs_run(server):
+    """As many long jobs as there are places for them; each takes a second or more."""
+    spec = NETWORK_EXAMPLE | {"steps": 4_000}
+    body = json.dumps({"type": "training", "spec": spec}).encode()
+    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+    connections = []
+    try:
+        for _ in range(3):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            connections.append(connection)
+            connection.sendall(f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body)
+        deadline = time.monotonic() + 30
+        while sum(job["state"] == "running" for job in server.call("/v1/jobs")["data"]) < 3:
+            assert time.monotonic() < deadline, "the jobs did not start, or ended at once"
+        assert server.call("/livez") == {"status": "ok"}
+        refused = server.send(post("/v1/jobs", body, *head.split("\r\n")))
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"\r\nRetry-After: " in refused
+        for connection in connections:
+            assert connection.recv(100).startswith(b"HTTP/1.1 201")
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+# ---------------------------------------------------------------------------------------------------- raw bytes
+
+
+def test_chunked_is_refused(server):
+    chunks = b"2\r\n{}\r\n0\r\n\r\n"
+    answer = server.send(
+        post("/v1/evaluations", chunks, "Content-Type: application/json", "Transfer-Encoding: chunked")
+    )
+    assert answer.startswith(b"HTTP/1.1 411")
+    assert b"application/problem+json" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_no_length_is_refused(server):
+    assert server.send(post("/v1/evaluations", b"", "Content-Type: application/json")).startswith(b"HTTP/1.1 411")
+
+
+def test_too_long_is_refused_even_before_it_is_sent(server):
+    answer = server.send(post("/v1/evaluations", b"", "Content-Type: application/json", "Content-Length: 99999999999"))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"/problems/content-too-large" in answer
+
+
+def test_somewhat_too_long_is_read_and_refused(server):
+    body = b" " * (20 << 20)
+    headers = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    assert server.send(post("/v1/evaluations", body, *headers)).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_ends_early_is_refused(server):
+    raw = post("/v1/evaluations", b'{"graph"', "Content-Type: application/json", "Content-Length: 100")
+    assert server.send(raw, half_close=True).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /livez\r\n\r\n",
+        b"GET /livez HTTP/9.9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nBad Header: x\r\nConnection: close\r\n\r\n",
+        b"GET " + b"/" * 10_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 10_000 + b"\r\nConnection: close\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 200 + b"Connection: close\r\n\r\n",
+        post("/v1/evaluations", b"{}", "Content-Length: two"),
+        post("/v1/evaluations", b"{}", "Content-Length: -2"),
+        post("/v1/evaluations", b"{}", "Content-Length: 2", "Content-Length: 3"),
+        post("/v1/evaluations", b"{}", "Content-Length: 2", "Transfer-Encoding: chunked"),
+        post("/v1/evaluations", b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: xchunked"),
+        post("/v1/evaluations", b"zz\r\n{}\r\n", "Transfer-Encoding: chunked"),
+        post("http://[::1/v1/evaluations", b"{}", "Content-Length: 2"),
+        post("*", b"{}", "Content-Length: 2"),
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET //livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /%ff%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: \xff:x\r\nConnection: close\r\n\r\n",
+        b"GET /livez?" + b"a=1&" * 500 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_odd_bytes_never_stop_it(server, raw):
+    answer = server.send(raw, half_close=True)
+    statuses = re.findall(rb"^HTTP/1\.[01] (\d\d\d)", answer, re.MULTILINE)
+    assert len(statuses) <= 1
+    assert not statuses or statuses[0] != b"500"
+    assert server.call("/livez") == {"status": "ok"}
+
+
+def test_http_1_0_is_served(server):
+    raw = post("/v1/evaluations", b"{}", "Content-Type: application/json", "Content-Length: 2", version="1.0")
+    assert server.send(raw).startswith(b"HTTP/1.")
+
+
+# ---------------------------------------------------------------------------------------------------- start and end
+
+
+def test_sigterm_ends_it_cleanly_and_lets_a_request_finish(tmp_path):
+    with Server(tmp_path, workers=2) as server:
+        spec = NETWORK_EXAMPLE | {"steps": 2_000}
+        answers = []
+        request = threading.Thread(
+            target=lambda: answers.append(server.call("/v1/jobs", {"type": "training", "spec": spec}))
+        )
+        request.start()
+        while not server.call("/v1/jobs")["data"]:
+            pass
+        assert server.stop(signal.SIGTERM) == 0
+        request.join()
+        assert answers[0]["state"] == "succeeded"
+        assert server.errors == ""
+        with pytest.raises(urllib.error.URLError):
+            server.call("/livez")
+
+
+def test_a_job_that_was_killed_with_its_server_becomes_failed(tmp_path):
+    with Server(tmp_path) as server:
+        body = json.dumps({"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 50_000}}).encode()
+        headers = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(post("/v1/jobs", body, *headers))
+            while not server.call("/v1/jobs")["data"]:
+                pass
+            os.killpg(server.process.pid, signal.SIGKILL)
+            server.stop(signal.SIGKILL)
+    with Server(tmp_path) as server:
+        (job,) = server.call("/v1/jobs")["data"]
+        assert (job["state"], job["failure"]["code"]) == ("failed", "server-stopped")
+
+
+def test_jobs_outlive_a_restart(tmp_path):
+    with Server(tmp_path) as server:
+        job = server.call("/v1/jobs", {"type": "evaluation", "spec": {"graph": NEURON}})
+    with Server(tmp_path) as server:
+        assert server.call(job["links"]["self"]) == job
+
+
+def test_two_servers_do_not_share_a_folder(tmp_path):
+    with Server(tmp_path) as server:
+        with pytest.raises(SettingsError, match="another chainrule server uses"):
+            serve(Settings(data=tmp_path, port=0))
+        assert server.call("/livez") == {"status": "ok"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "127.0.0.1.example.org", "[::]"])
+def test_other_addresses_are_refused(host):
+    with pytest.raises(SettingsError, match="--insecure"):
+        check_address(Settings(host=host))
+    check_address(Settings(host=host, insecure=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_loopback_is_open(host):
+    check_address(Settings(host=host))
+
+
+def test_the_command_refuses_too(tmp_path):
+    command = [sys.executable, "-c", SCRIPT, json.dumps({"host": "0.0.0.0", "port": 0, "data": str(tmp_path / "d")})]
+    done = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "refusing to listen on 0.0.0.0" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
+def test_insecure_listens_beyond_this_machine(tmp_path):
+    with Server(tmp_path, host="0.0.0.0", insecure=True) as server:
+        assert "0.0.0.0" in server.line
+        assert server.call("/livez") == {"status": "ok"}
+
+
+def test_what_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be used"):
+        serve(Settings(data=tmp_path / "file" / "folder", port=0))
+    with pytest.raises(SettingsError, match="data folder"):
+        serve(Settings(workers=2, port=0))
+
+
+def test_a_port_that_is_taken(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"127.0.0.1 port {port}: .*in use"):
+            serve(Settings(port=port, data=tmp_path))
+
+
+def test_an_address_of_another_machine(tmp_path):
+    with pytest.raises(SettingsError, match=r"cannot listen on 192\.0\.2\.1"):
+        serve(Settings(host="192.0.2.1", data=tmp_path, insecure=True))
