@@ -60,8 +60,11 @@ bench: $(VENV)/.installed-dev ## Measure the figures that the README states
 
 # ---------------------------------------------------------------------------------------------------- checking
 
+# An idle worker takes tests from the other: a few long ones stand in one file.
+PARALLEL := -n $(WORKERS) --dist worksteal
+
 test: $(VENV)/.installed-dev ## Run the tests (all but the PyTorch and browser ones)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 test-torch: $(VENV)/.installed-torch ## Compare every operation and the training with PyTorch
 	$(BIN)/python -m pytest -q -m torch
@@ -70,7 +73,7 @@ test-browser: $(VENV)/.installed-browser ## Drive the pages with the system's Ch
 	$(BIN)/python -m pytest -q -m browser
 
 coverage: $(VENV)/.installed-dev ## Run the engine's tests and require 95 % of its branches
-	$(BIN)/python -m pytest -q -n $(WORKERS) tests/engine --cov --cov-report=term
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/engine --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -30,9 +30,7 @@ def instructions() -> list[tuple[str, str]]:
     """Return the Dockerfile's instructions in order, comments gone and continued lines joined."""
     lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     whole = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [
-        (keyword, rest.strip()) for keyword, _, rest in (line.partition(" ") for line in whole.splitlines())
-    ]
+    return [(keyword, rest.strip()) for keyword, _, rest in (line.partition(" ") for line in whole.splitlines())]
 
 
 INSTRUCTIONS = instructions()
@@ -87,9 +85,7 @@ def test_the_container_cannot_take_the_whole_machine() -> None:
 def test_both_files_check_health_the_same_way() -> None:
     assert SERVICE["healthcheck"]["test"] == ["CMD", *HEALTH_CHECK]
     timing = dict(re.findall(r"--([a-z-]+)=(\w+)", last("HEALTHCHECK")))
-    stated = {
-        name.replace("_", "-"): str(value) for name, value in SERVICE["healthcheck"].items() if name != "test"
-    }
+    stated = {name.replace("_", "-"): str(value) for name, value in SERVICE["healthcheck"].items() if name != "test"}
     assert stated == timing
 
 
@@ -144,18 +140,14 @@ def test_the_image_installs_the_pinned_versions_of_an_extra_that_exists() -> Non
 
 def test_the_compile_command_leaves_bytecode(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text("ANSWER = 42\n")
-    (command,) = [
-        json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and "compileall" in rest
-    ]
+    (command,) = [json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and "compileall" in rest]
     run_here = [sys.executable, *command[1:-1], str(tmp_path)]
     subprocess.run(run_here, check=True)
     assert list(tmp_path.glob("__pycache__/module.*.pyc"))
 
 
 def test_the_data_folder_s_command_works(tmp_path: Path) -> None:
-    (command,) = [
-        json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and '"/data"' in rest
-    ]
+    (command,) = [json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and '"/data"' in rest]
     command[command.index("-o") + 1] = str(os.getuid())
     command[command.index("-g") + 1] = str(os.getgid())
     subprocess.run([*command[:-1], str(tmp_path / "data")], check=True)
@@ -176,9 +168,7 @@ def health(port: int) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def started(
-    command: list[str], folder: Path, host: str = "127.0.0.1"
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def started(command: list[str], folder: Path, host: str = "127.0.0.1") -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run the image's command as bare of settings as there, but with a port, a folder and a host of ours."""
     port = free_port()
     ours = {"/data": str(folder / "data"), "0.0.0.0": host}

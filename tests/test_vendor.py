@@ -35,9 +35,7 @@ def sha256(path: Path) -> str:
 
 
 def test_every_vendored_file_is_listed_with_its_sum() -> None:
-    found = {
-        path.relative_to(VENDOR).as_posix(): sha256(path) for path in VENDOR.rglob("*") if path.is_file()
-    }
+    found = {path.relative_to(VENDOR).as_posix(): sha256(path) for path in VENDOR.rglob("*") if path.is_file()}
     assert found == LISTED
 
 
@@ -77,9 +75,7 @@ def addresses_loaded(name: str, text: str) -> list[str]:
     if name.endswith((".js", ".css")):
         code = re.sub(r"(?m)(^|\s)//\s.*$", "", text)  # without comments
         addresses: list[str] = re.findall(r"""(?:[a-z]+:)?//[^\s"'`)]+\.[^\s"'`)]+""", code)
-        return [
-            address for address in addresses if not address.startswith("http://www.w3.org/")
-        ]  # a namespace
+        return [address for address in addresses if not address.startswith("http://www.w3.org/")]  # a namespace
     parser = Loads()
     parser.feed(text)
     return [address for address in parser.addresses if re.match(r"([a-z]+:)?//", address)]
@@ -102,6 +98,13 @@ def test_our_pages_load_nothing_from_another_host(page: Path) -> None:
 )
 def test_loading_from_another_host_would_be_seen(name: str, text: str) -> None:
     assert len(addresses_loaded(name, text)) == 1
+
+
+def test_what_our_templates_load_from_the_static_folder_is_there() -> None:
+    templates = "".join(page.read_text(encoding="utf-8") for page in OWN_PAGES if page.suffix == ".html")
+    names = re.findall(r"url_for\('static', filename='([^']+)'\)", templates)
+    assert {"docs.js", "docs.css"} < set(names)
+    assert [name for name in names if not (STATIC / name).is_file()] == []
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,184 @@
+"""Gradient checks: right gradients pass, wrong ones are found, kinks are told from mistakes."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from tests.engine.strategies import tame_graphs
+
+from chainrule_engine.checking import DEFAULT_STEP, GradientCheck, check_gradients
+from chainrule_engine.errors import EvaluationError
+from chainrule_engine.graph import Graph
+from chainrule_engine.operations import OPERATIONS
+
+SMOOTH = [name for name, operation in OPERATIONS.items() if operation.kink is None and name != "stop_gradient"]
+
+
+def program(text: str, **inputs) -> Graph:
+    output = {"output": inputs.pop("output")} if "output" in inputs else {}
+    return Graph.from_dict({"inputs": inputs, "program": text, **output})
+
+
+def check(text: str, x: float, **inputs) -> tuple[str, tuple[float, float] | None]:
+    first = check_gradients(program(text, x=x, **inputs)).checks[0]
+    assert first.input == "x"
+    return first.outcome, first.interval
+
+
+def break_rule(monkeypatch: pytest.MonkeyPatch, name: str, position: int, factor: float = 1.01) -> None:
+    """Make a partial derivative wrong by 1 %."""
+    operation = OPERATIONS[name]
+    right = operation.partials[position]
+    partials = list(operation.partials)
+    partials[position] = lambda *numbers: factor * right(*numbers)
+    monkeypatch.setitem(OPERATIONS, name, replace(operation, partials=tuple(partials)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(tame_graphs(operations=SMOOTH))
+def test_the_gradients_of_smooth_graphs_pass(graph: Graph) -> None:
+    found = check_gradients(graph)
+    assert [check.input for check in found.checks] == list(graph.inputs)
+    assert [check.outcome for check in found.checks] == ["passed"] * len(graph.inputs)
+    assert found.passed
+
+
+@settings(max_examples=100, deadline=None)
+@given(tame_graphs(operations=[name for name in OPERATIONS if name != "stop_gradient"]))
+def test_the_gradients_beside_kinks_do_not_fail(graph: Graph) -> None:
+    assert check_gradients(graph).passed
+
+
+def arguments(arity: int) -> dict[str, float]:
+    return dict(list({"x": 0.7, "y": 1.3, "z": -0.4}.items())[:arity])
+
+
+@pytest.mark.parametrize(
+    ("name", "position"),
+    [(n, p) for n in SMOOTH for p in range(OPERATIONS[n].arity) if n not in ("where", "pow") or p == 1]
+    + [("pow", 0), ("where", 1), ("relu", 0), ("abs", 0), ("max", 1), ("min", 0)],
+)
+def test_a_derivative_that_is_wrong_by_a_hundredth_is_found(
+    name: str, position: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = arguments(OPERATIONS[name].arity)
+    outer = "div" if name == "mul" else "mul"
+    nodes = [{"id": "r", "op": name, "args": list(inputs)}, {"id": "o", "op": outer, "args": ["r", 3.0]}]
+    graph = Graph.from_dict({"inputs": inputs, "nodes": nodes})
+    assert check_gradients(graph).passed
+    break_rule(monkeypatch, name, position)
+    found = check_gradients(graph)
+    assert not found.passed
+    assert [c.outcome == "failed" for c in found.checks] == [p == position for p in range(len(inputs))]
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("y = relu(x)", (0.0, 1.0)),
+        ("y = -2 * relu(x)", (-2.0, 0.0)),
+        ("y = abs(x)", (-1.0, 1.0)),
+        ("y = 3 * abs(x) + x", (-2.0, 4.0)),
+        ("y = max(x, w * x)", (1.0, 2.0)),
+        ("y = min(x, w * x)", (1.0, 2.0)),
+        ("y = max(x, 0)", (0.0, 1.0)),
+    ],
+)
+def test_a_kink_is_told_with_its_interval(text: str, interval: tuple[float, float]) -> None:
+    inputs = {"w": 2.0} if "w" in text else {}
+    outcome, found = check(text, 0.0, **inputs)
+    assert outcome == "kink"
+    assert found == pytest.approx(interval, abs=1e-12)
+    assert check_gradients(program(text, x=0.0, **inputs)).passed
+
+
+def test_a_gradient_outside_the_interval_of_a_kink_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = OPERATIONS["relu"]
+    monkeypatch.setitem(OPERATIONS, "relu", replace(operation, partials=(lambda x, z: 1.5 if x == 0.0 else 0.0,)))
+    assert check("y = relu(x)", 0.0) == ("failed", None)
+
+
+def test_a_kink_near_by_is_no_kink_here() -> None:
+    assert check("y = relu(x)", 1e-3) == ("passed", None)
+    assert check("y = abs(x)", -1e-3) == ("passed", None)
+
+
+def test_a_stopped_gradient_is_not_the_derivative() -> None:
+    assert check("y = x * stop_gradient(x)", 3.0) == ("failed", None)
+
+
+def test_a_branch_that_was_chosen_passes_and_branches_that_meet_are_a_kink() -> None:
+    assert check("y = where(x > 1, x * x, -x)", 3.0) == ("passed", None)
+    assert check("y = where(x > 1, x * x, -x)", -3.0) == ("passed", None)
+    outcome, interval = check("y = where(x > 1, x, 1)", 1.0)
+    assert (outcome, interval) == ("kink", pytest.approx((0.0, 1.0)))
+
+
+@pytest.mark.parametrize("text", ["y = 1 / x", "y = log(x)", "y = sqrt(x)", "y = log(x - 1)"])
+def test_where_nothing_is_finite_nothing_passes(text: str) -> None:
+    found = check_gradients(program(text, x=0.0))
+    assert not found.passed
+    assert found.checks[0].outcome == "failed"
+
+
+def test_an_infinity_aside_hides_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_rule(monkeypatch, "sin", 0)
+    text = "y = sin(x) + where(x > 0, 0, log(z))"
+    assert check(text, 0.5, z=0.0) == ("failed", None)
+
+
+def test_a_large_number_aside_hides_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_rule(monkeypatch, "sin", 0)
+    assert check("u = z * z\ny = sin(x)", 0.5, z=1e30, output="y") == ("failed", None)
+
+
+def test_a_large_number_on_the_way_is_forgiven() -> None:
+    assert check("y = (x + z) - z", 0.5, z=1e9) == ("passed", None)
+
+
+def test_steps_and_tolerances() -> None:
+    cube = program("y = x * x * x", x=1e6)
+    assert check_gradients(cube).step == DEFAULT_STEP
+    assert check_gradients(cube, step=1e-4).step == 1e-4
+    assert check_gradients(cube, step=1e-4).passed
+    loose = check_gradients(program("y = x * stop_gradient(x)", x=3.0), rtol=0.6)
+    assert (loose.passed, loose.checks[0].outcome) == (True, "passed")
+    assert check_gradients(program("y = x * stop_gradient(x)", x=3.0), atol=3.1).passed
+
+
+def test_several_outputs_are_added_up() -> None:
+    found = check_gradients(program("p = x * x\nq = 5 * x * w", x=2.0, w=3.0, output=["p", "q"]))
+    assert [c.gradient for c in found.checks] == [19.0, 10.0]
+    assert found.passed
+
+
+def test_unnamed_inputs_are_not_checked() -> None:
+    found = check_gradients(Graph.from_dict({"inputs": {"_k": 2.0, "x": 3.0}, "program": "y = _k * x"}))
+    assert [c.input for c in found.checks] == ["x"]
+
+
+def test_a_graph_without_inputs_passes_with_nothing_checked() -> None:
+    graph = Graph.from_dict({"nodes": [{"id": "y", "op": "exp", "args": [1.0]}]})
+    assert check_gradients(graph) == GradientCheck(True, DEFAULT_STEP, [])
+
+
+def test_a_batch_is_refused() -> None:
+    with pytest.raises(EvaluationError) as caught:
+        check_gradients(program("y = x * x", x=[1.0, 2.0]))
+    assert caught.value.problems[0].path == ("graph", "inputs")
+
+
+def test_the_wire_form() -> None:
+    data = check_gradients(program("y = relu(x) + w * w", x=0.0, w=3.0)).to_dict()
+    assert json.loads(json.dumps(data)) == data
+    assert list(data) == ["passed", "step", "checks"]
+    x, w = data["checks"]
+    assert x["interval"] == pytest.approx([0.0, 1.0])
+    assert (x["input"], x["gradient"], x["outcome"]) == ("x", 0.0, "kink")
+    assert "interval" not in w
+    assert w["error"] == abs(w["gradient"] - w["numeric"]) <= w["allowed"]
+    assert math.isclose(w["numeric"], 6.0, rel_tol=1e-9)
