@@ -29,13 +29,14 @@ from chainrule_service.app import create_app
 from chainrule_service.serving import Server
 from chainrule_service.settings import Settings
 
-INPUTS = {"x1": 2.0, "x2": 0.0, "w1": -3.0, "w2": 1.0, "b": 6.8813735870195432}
+Inputs = dict[str, float]
+_NEURON: Inputs = {"b": 6.8813735870195432, "x1": 2.0, "x2": 0.0, "w1": -3.0, "w2": 1.0}
 
 
-def graph(output: str, *nodes: tuple[str, str, list[str | float]]) -> dict[str, Any]:
+def graph(inputs: Inputs, output: str, *nodes: tuple[str, str, list[str | float]]) -> dict[str, Any]:
     """Return a graph in the form of the wire."""
     return {
-        "inputs": INPUTS,
+        "inputs": inputs,
         "nodes": [{"id": name, "op": op, "args": args} for name, op, args in nodes],
         "output": output,
     }
@@ -47,10 +48,18 @@ _SUM: tuple[tuple[str, str, list[str | float]], ...] = (
     ("sum", "add", ["x1w1", "x2w2"]),
     ("n", "add", ["sum", "b"]),
 )
-#: The lecture's neuron, once with tanh and once with tanh broken down.
+#: The lecture's first expression, and its neuron with tanh and with tanh broken down.
 GRAPHS = {
-    "neuron, 5 operations": graph("o", *_SUM, ("o", "tanh", ["n"])),
+    "L = (a*b + c)*f, 7 nodes with its inputs": graph(
+        {"b": -3.0, "a": 2.0, "c": 10.0, "f": -2.0},
+        "L",
+        ("e", "mul", ["a", "b"]),
+        ("d", "add", ["e", "c"]),
+        ("L", "mul", ["d", "f"]),
+    ),
+    "neuron, 5 operations": graph(_NEURON, "o", *_SUM, ("o", "tanh", ["n"])),
     "neuron, 9 operations": graph(
+        _NEURON,
         "o",
         *_SUM,
         ("twice", "mul", [2.0, "n"]),

@@ -22,7 +22,7 @@ def _is_full(x: float) -> bool:
 
 
 def divide(x: float, y: float) -> float:
-    """X / y, with a signed infinity for a division by zero and NaN for 0/0."""
+    """x / y, with a signed infinity for a division by zero and NaN for 0/0."""
     if y == 0.0:
         if x == 0.0 or x != x:
             return NAN
@@ -40,7 +40,7 @@ def divide_derivative(x: float, y: float, z: float) -> float:
 
 
 def exp(x: float) -> float:
-    """E to the power of x; inf above 709.78."""
+    """e to the power of x; inf above 709.78."""
     # The largest float64 whose exponential is finite; math.exp raises above it.
     if x > 709.782712893384:
         return INF
@@ -106,7 +106,7 @@ def softplus(x: float) -> float:
 
 
 def power(x: float, y: float) -> float:
-    """X to the power of y. NaN for a negative base with a fractional exponent, never a complex number.
+    """x to the power of y. NaN for a negative base with a fractional exponent, never a complex number.
 
     `power(x, 2.0)` is x·x, correctly rounded, which a C library's pow need not be.
     """

@@ -39,7 +39,7 @@ class EngineError(Exception):
     """The base of everything that the engine raises on purpose."""
 
 
-class InvalidInput(EngineError):  # noqa: N818  # reads as what happened, like LimitExceeded
+class InvalidInput(EngineError):
     """Something in the input breaks a rule; `problems` holds at most `MAX_PROBLEMS` of them, in order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -79,7 +79,7 @@ class DrawingError(InvalidInput):
     """What is asked of a drawing does not fit the graph."""
 
 
-class LimitExceeded(EngineError):  # noqa: N818  # reads as what happened
+class LimitExceeded(EngineError):
     """Well-formed, but larger than is allowed: `requested` exceeds the `maximum` of `limit`."""
 
     def __init__(self, limit: str, maximum: float, requested: float, path: Path = (), advice: str = "") -> None:

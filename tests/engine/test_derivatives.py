@@ -19,6 +19,7 @@ from chainrule_engine.derivatives import DERIVATIVES, MAX_WARNED_POINTS, MAX_WAR
 from chainrule_engine.errors import EvaluationError
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
+from chainrule_engine.value import Value
 
 
 def program(text: str, **inputs) -> Graph:
@@ -322,6 +323,11 @@ def test_infinity_that_does_not_reach_the_output_is_named_too() -> None:
     answer = evaluate(program("y = where(x > 0, log(x), x)", x=0.0))
     assert [w["code"] for w in answer.warnings] == ["jump", "non_finite_value"]
     assert answer.gradients["x"] == 1.0
+
+
+def test_an_input_that_is_infinite_already_is_nobodys_fault() -> None:
+    x = Value(math.inf, "x")
+    assert evaluate(Graph.from_values([(x * 2).named("y")])).warnings == []
 
 
 def test_the_first_gradient_that_is_not_finite_is_named() -> None:

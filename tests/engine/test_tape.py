@@ -100,6 +100,29 @@ def test_where_differentiates_what_each_point_selected() -> None:
     assert answer.gradients["x"][:2] == pytest.approx([1.6931471805599454, -0.25], rel=1e-15)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        # The node s is reached at some points by one branch and at others by another,
+        "s = 1 / x\ny = where(x > 1, s, 2) + where(x < 0, s, 3)",
+        "s = 1 / x\ny = where(x > 1, s, 2) * where(x > 0, s, 3) + where(x < 0, s, 3)",
+        # at some points and then at all,
+        "s = 1 / x\ny = s * 3 + where(x > 1, s, 2)",
+        # at all points and then at some,
+        "s = 1 / x\ny = where(x > 1, s, 2) + s * 3",
+        # and by a branch within a branch.
+        "s = 1 / x\ny = where(x > 0, where(x > 1, sqrt(s), 2) * 2, where(x < 0, s * s, 1))",
+    ],
+)
+def test_branches_that_join_are_kept_apart_by_point(program: str) -> None:
+    graph = Graph.from_dict({"inputs": {"x": [0.0, -2.0, 0.5, 4.0, -0.0, 1.0]}, "program": program})
+    answer = evaluate(graph)
+    for point in range(6):
+        _, gradients = by_values(graph, point)
+        assert exact({n: column[point] for n, column in answer.all_gradients.items()}) == exact(gradients)
+    assert answer.gradients["x"][3] != 0.0
+
+
 def test_literal_numbers_are_told_apart_by_the_sign_of_zero() -> None:
     nodes = [
         {"id": "p", "op": "div", "args": ["x", 0.0]},
