@@ -70,11 +70,13 @@ def check_gradients(
     rtol, atol   the error allowed: atol + rtol · max(|gradient|, |numeric|)
 
     A gradient between two one-sided differences that disagree is at a kink, not wrong. Raises EvaluationError for a
-    batch of points.
+    batch of points, or a step that is not above 0.
     """
     if graph.points is not None:
         raise EvaluationError.at(("graph", "inputs"), "gradients are checked at one point: send plain numbers")
     relative = DEFAULT_STEP if step is None else step
+    if not relative > 0.0:
+        raise EvaluationError.at(("step",), "the step must be above 0")
     exact = evaluate(graph)
     names = [name for name in graph.inputs if is_named(name)]
     steps = [relative * max(1.0, abs(_plain(graph, name))) for name in names]

@@ -38,6 +38,8 @@ STOP_REASONS = {
 }
 
 Spec = Mapping[str, Any]
+#: (predictions, point) → whether the point is predicted right.
+IsRight = Callable[[Sequence[float], int], bool]
 
 
 class Model(Protocol):
@@ -49,12 +51,10 @@ class Model(Protocol):
     predictions: list[str]
     columns: dict[str, Column]
     points: int
+    correct: IsRight | None  # None where that has no meaning
 
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
         """Put one number per parameter into the wire's form."""
-
-    def correct(self, predictions: Sequence[float], point: int) -> bool:
-        """Tell whether a point is predicted right."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class Training:
         self._l2: float = float(loss.get("l2", 0.0))
         self.model: Model = _GraphModel(spec) if "graph" in spec["model"] else _NetworkModel(spec)
         self.metrics: list[str] = list(spec.get("metrics") or ())
+        if self.metrics and self.model.correct is None:
+            raise TrainingError.at(("metrics",), f"{self.metrics[0]} belongs to networks: a graph model has none")
         self._initial = [_number(self.model.graph.inputs[name]) for name in self.model.parameters]
         self._read_optimiser(spec)
         self._batch_size: int | None = spec.get("batch_size")
@@ -254,7 +256,7 @@ class Training:
         return [columns[self._tape.slots[name]] for name in self.model.predictions]
 
     def _measure(self, columns: list[Column], batch: Sequence[int]) -> dict[str, float]:
-        if "accuracy" not in self.metrics:
+        if "accuracy" not in self.metrics or self.model.correct is None:
             return {}
         rows = zip(*self._predictions(columns), strict=True)
         right = [self.model.correct(row, point) for row, point in zip(rows, batch, strict=True)]
@@ -308,6 +310,7 @@ class _NetworkModel:
         rows = _read_rows(spec.get("data"), model["inputs"])
         self._targets = _read_targets(spec["data"]["targets"], len(rows), width, self._loss)
         self.points = len(rows)
+        self.correct: IsRight | None = self._is_right
         xs = [Value(0.0, f"x{i}") for i in range(1, model["inputs"] + 1)]
         ts = [Value(0.0, f"t{i}") for i in range(1, width + 1)]
         outputs = self._mlp(xs)
@@ -329,7 +332,7 @@ class _NetworkModel:
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
         return self._mlp.arrange(numbers)
 
-    def correct(self, predictions: Sequence[float], point: int) -> bool:
+    def _is_right(self, predictions: Sequence[float], point: int) -> bool:
         return self._loss.correct(predictions, self._targets[point])
 
 
@@ -430,8 +433,6 @@ class _GraphModel:
         loss = spec.get("loss") or {}
         if "name" in loss:
             raise TrainingError.at(("loss", "name"), "a graph model names its own loss in model.loss: leave this out")
-        if spec.get("metrics"):
-            raise TrainingError.at(("metrics",), f"{spec['metrics'][0]} belongs to networks: a graph model has none")
         wanted = [model["loss"], *([model["prediction"]] if model.get("prediction") else [])]
         graph = _read_graph(model["graph"], list(dict.fromkeys(wanted)))
         self.graph = replace(graph, inputs={name: _number(value) for name, value in graph.inputs.items()})
@@ -465,6 +466,7 @@ class _GraphModel:
         if problems:
             raise TrainingError(problems)
         self.columns = columns
+        self.correct: IsRight | None = None
         lengths = {name: len(column) for name, column in columns.items()}
         self.points = next(iter(lengths.values()), 1)
         for name, length in lengths.items():
@@ -474,9 +476,6 @@ class _GraphModel:
 
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
         return dict(zip(self.parameters, numbers, strict=True))
-
-    def correct(self, predictions: Sequence[float], point: int) -> bool:
-        raise NotImplementedError("graph models have no accuracy, and the constructor refuses it")
 
 
 def _read_graph(data: Any, outputs: list[str]) -> Graph:

@@ -182,3 +182,9 @@ def test_the_wire_form() -> None:
     assert "interval" not in w
     assert w["error"] == abs(w["gradient"] - w["numeric"]) <= w["allowed"]
     assert math.isclose(w["numeric"], 6.0, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("step", [0.0, -1e-3])
+def test_a_step_is_above_zero(step) -> None:
+    with pytest.raises(EvaluationError, match="above 0"):
+        check_gradients(Graph.from_dict({"inputs": {"x": 1.0}, "program": "y = x*x"}), step=step)

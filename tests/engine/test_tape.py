@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -69,8 +70,8 @@ def test_every_operation_alone_at_every_edge(name: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(wire_graphs(), st.randoms(use_true_random=False))
-def test_nodes_listed_in_any_order_give_the_same_bits(data: dict, random) -> None:
-    shuffled = {**data, "nodes": random.sample(data["nodes"], len(data["nodes"]))}
+def test_nodes_listed_in_any_order_give_the_same_bits(data: dict, rng: random.Random) -> None:
+    shuffled = {**data, "nodes": rng.sample(data["nodes"], len(data["nodes"]))}
     first, second = evaluate(Graph.from_dict(data)), evaluate(Graph.from_dict(shuffled))
     assert exact(first.value) == exact(second.value)
     assert exact(first.values) == exact(second.values)
@@ -88,6 +89,27 @@ def test_program_text_and_node_list_agree(data: st.DataObject) -> None:
         assert exact(program.values[name]) == exact(listed.values[name])
         assert exact(program.gradients[name]) == exact(listed.gradients[name])
     assert set(graph.outputs) <= program.values.keys()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_crowded_graphs_whose_sums_depend_on_their_order(seed: int) -> None:
+    """Many shares arrive at few nodes, so that another order of adding them shows in the bits."""
+    rng = random.Random(seed)
+    inputs = {f"x{i}": [rng.uniform(-1, 1) for _ in range(2)] for i in range(3)}
+    known, nodes = list(inputs), []
+    for number in range(80):
+        op = rng.choice(["add", "sub", "mul", "sin", "tanh"])
+        args = [rng.choice(known[-12:] + known[:3]) for _ in range(OPERATIONS[op].arity)]
+        nodes.append({"id": f"n{number}", "op": op, "args": args})
+        known.append(f"n{number}")
+    data = {"inputs": inputs, "nodes": rng.sample(nodes, len(nodes)), "output": known[:-9:-1]}
+    graph = Graph.from_dict(data)
+    answer = evaluate(graph)
+    for point in range(2):
+        values, gradients = by_values(graph, point)
+        assert exact({n: column[point] for n, column in answer.all_values.items()}) == exact(values)
+        assert exact({n: column[point] for n, column in answer.all_gradients.items()}) == exact(gradients)
+    assert exact(evaluate(Graph.from_dict({**data, "nodes": nodes})).gradients) == exact(answer.gradients)
 
 
 def test_where_differentiates_what_each_point_selected() -> None:

@@ -190,6 +190,31 @@ def test_any_graph_trained_is_the_loop_on_value_bit_for_bit(graph: Graph, data: 
         assert exact(list(result["gradients"].values())) == exact(gradients)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_a_parameter_that_each_point_uses_several_times(reduction: str, l2: float) -> None:
+    """Its shares are added from the last point to the first, and within a point in the order of the pass."""
+    rng = random.Random(2)
+    columns = {name: [rng.uniform(-1, 1) for _ in range(7)] for name in "xy"}
+    text = "h = tanh(w * x + v)\np = w * h + v * x * w\nL = (p - y) ** 2 + w * y"
+    data = {"inputs": {"w": 0.7, "v": -0.3, **columns}, "program": text, "output": "L"}
+    spec = {
+        "model": {"graph": data, "parameters": ["w", "v"], "loss": "L"},
+        "loss": {"reduction": reduction, "l2": l2},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "steps": 10,
+    }
+    graph = Graph.from_dict(data)
+    parameters = {"w": Value(0.7, "w"), "v": Value(-0.3, "v")}
+    history, numbers, gradients = loop(
+        list(parameters.values()), lambda: [shared_graph(graph, parameters, p)["L"] for p in range(7)], spec
+    )
+    result = train(spec)
+    assert exact(result["loss_history"]) == exact(history)
+    assert exact(list(result["parameters"].values())) == exact(numbers)
+    assert exact(list(result["gradients"].values())) == exact(gradients)
+
+
 # ---------------------------------------------------------------------------------- published numbers
 
 
