@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo serve test test-torch test-browser coverage lint format check bench openapi \
-	constraints vendor hooks clean
+	accuracy constraints vendor hooks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ check: ## Run all that CI runs
 openapi: $(VENV)/.installed-service ## Write docs/openapi.json anew from the code
 	$(BIN)/chainrule openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+accuracy: $(VENV)/.installed-dev ## Measure the error of every operation anew and write docs/accuracy.md (some minutes)
+	$(BIN)/python tools/accuracy.py
 
 # The oldest supported Python chooses, so that the newer ones can install the same versions.
 constraints: ## Write constraints.txt anew with the newest versions (needs Python 3.11 and a network)
