@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chainrule_service.app import create_app
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -30,3 +32,23 @@ def test_each_file_that_a_document_links_to_exists(document):
 
 def test_the_documents_do_name_targets():
     assert "make demo" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def bodies() -> list[tuple[str, str]]:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    return re.findall(r"^```json POST (\S+)\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("path", "body"), bodies())
+def test_each_body_of_the_guide_is_answered(path, body):
+    app = create_app()
+    try:
+        answer = app.test_client().post(path, data=body, content_type="application/json")
+    finally:
+        app.extensions["chainrule"].store.close()
+    assert answer.status_code in (200, 201), answer.text
+    assert answer.json.get("state", "succeeded") == "succeeded"
+
+
+def test_the_guide_has_bodies():
+    assert len(bodies()) >= 5
