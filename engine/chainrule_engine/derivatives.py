@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainrule_engine.errors import EvaluationError, Problem
+from chainrule_engine.errors import MAX_PROBLEMS, EvaluationError, Problem
 from chainrule_engine.graph import Graph, Numbers, is_named, read_number
 from chainrule_engine.kernels import Column, Instruction
 from chainrule_engine.tape import Tape
@@ -65,8 +65,8 @@ def evaluate(
     """Evaluate a graph, at every point if its inputs are lists, and differentiate Σ seed·output.
 
     derivative   one of DERIVATIVES
-    seeds        output id → its cotangent, a number or one per point; 1 for every output when left out, and nothing
-                 flows from an output that the seeds leave out
+    seeds        output id (or alias) → its cotangent, a number or one per point; 1 for every output when left out, and
+                 nothing flows from an output that the seeds leave out
     trace        also list the steps of the backward pass; for one point only
 
     Raises EvaluationError with paths ("seeds", id), ("trace",) or ("derivative",).
@@ -114,12 +114,20 @@ def evaluate(
 def _read_seeds(graph: Graph, seeds: Mapping[str, object] | None, count: int) -> dict[str, Column]:
     if seeds is None:
         return {name: [1.0] * count for name in graph.outputs}
-    problems = []
+    problems: list[Problem] = []
     columns: dict[str, Column] = {}
+    outputs = set(graph.outputs)
+    some = ", ".join(graph.outputs[:5]) + (", …" if len(outputs) > 5 else "")
     for name, seed in seeds.items():
+        if len(problems) >= MAX_PROBLEMS:
+            break
         path = ("seeds", name)
-        if name not in graph.outputs:
-            problems.append(Problem(path, f"a seed belongs to an output: {', '.join(graph.outputs)}"))
+        output = name if name in outputs else graph.aliases.get(name)
+        if output is None:
+            problems.append(Problem(path, f"a seed belongs to an output: {some}"))
+            continue
+        if output in columns:
+            problems.append(Problem(path, f"{output} has a seed already: this is another name of it"))
             continue
         if isinstance(seed, list) and (graph.points is None or len(seed) != count):
             wanted = "one number" if graph.points is None else f"a number, or a list of {count} numbers"
@@ -132,7 +140,7 @@ def _read_seeds(graph: Graph, seeds: Mapping[str, object] | None, count: int) ->
                 problems.append(Problem((*path, place) if isinstance(seed, list) else path, number))
             else:
                 column.append(number)
-        columns[name] = column if isinstance(seed, list) else column * count
+        columns[output] = column if isinstance(seed, list) else column * count
     if problems:
         raise EvaluationError(problems)
     if not seeds:
@@ -246,14 +254,14 @@ def _first_non_finite_gradient(
     ) -> None:
         if found or _is_finite(total):
             return
-        at = [p for p, t in enumerate(total) if not math.isfinite(t) and math.isfinite(upstream[p])]
-        if at:
-            p = at[0]
-            detail = (
-                f"the gradient that {instruction.operation.name} passes to {tape.names[to] or 'a number'} is "
-                f"{total[p]!r}: upstream {upstream[p]!r} times local {local[p]!r}"
-            )
-            found.append(_warning("non_finite_gradient", tape.names[instruction.target], detail, at, points))
+        # Nothing before this was infinite or NaN, so this node's rule is to blame at each of the points.
+        at = [p for p, t in enumerate(total) if not math.isfinite(t)]
+        p = at[0]
+        detail = (
+            f"the gradient that {instruction.operation.name} passes to {tape.names[to]} is "
+            f"{total[p]!r}: upstream {upstream[p]!r} times local {local[p]!r}"
+        )
+        found.append(_warning("non_finite_gradient", tape.names[instruction.target], detail, at, points))
 
     # A second pass that looks at each step: only ever paid for when something went wrong.
     tape.backward(columns, seeds, record=look)

@@ -13,6 +13,8 @@ from typing import NoReturn
 
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.refusals import (
+    INEXACT_INTEGER,
+    LARGEST_EXACT_INTEGER,
     error_at,
     quote,
     refuse_function,
@@ -23,8 +25,6 @@ from chainrule_engine.refusals import (
 
 #: Brackets in brackets, calls included. CPython's own parser stops at the same depth.
 MAX_NESTING = 200
-#: Beyond it not every integer is a float64.
-MAX_INTEGER = 2**53
 
 #: A node's position in the order of creation (int), a constant (always float), or an input's name (str).
 Operand = int | float | str
@@ -50,7 +50,7 @@ TOKEN = re.compile(
 _BRACKET, _CONDITIONAL, _COMPARISON, _SUM, _PRODUCT, _UNARY, _POWER = range(7)
 # Sign → operation, how tightly it binds, and how tightly what is complete to its left binds at least. A power
 # groups to the right, so it completes no power; a comparison leaves one for the check of chains to find.
-_BINARY = {
+BINARY = {
     "**": ("pow", _POWER, _POWER + 1),
     "*": ("mul", _PRODUCT, _PRODUCT),
     "/": ("div", _PRODUCT, _PRODUCT),
@@ -63,8 +63,6 @@ _BINARY = {
     "==": ("eq", _COMPARISON, _COMPARISON + 1),
     "!=": ("ne", _COMPARISON, _COMPARISON + 1),
 }
-#: A call of these may give more than two arguments: they are folded from the left.
-_FOLDED = frozenset({"max", "min"})
 #: What is neither an operation nor a call, among what waits.
 _IF, _ELSE, _GROUP = "if", "else", "("
 
@@ -161,8 +159,8 @@ class ExpressionReader:
 
     def _read_operator(self, match: re.Match[str]) -> bool:
         sign = match["sign"]
-        if sign in _BINARY:
-            operation, precedence, complete = _BINARY[sign]
+        if sign in BINARY:
+            operation, precedence, complete = BINARY[sign]
             waiting = self._waiting
             if waiting:
                 if waiting[-1][0] >= complete:
@@ -235,9 +233,9 @@ class ExpressionReader:
         if name == _GROUP:
             return
         arguments = self._operands[first:]
-        arity, given = OPERATIONS[name].arity, len(arguments)
-        if given < arity or (given > arity and name not in _FOLDED):
-            takes = f"{arity} argument{'s' * (arity > 1)}{' or more' * (name in _FOLDED)}"
+        arity, folds, given = OPERATIONS[name].arity, OPERATIONS[name].folds, len(arguments)
+        if given < arity or (given > arity and not folds):
+            takes = f"{arity} argument{'s' * (arity > 1)}{' or more' * folds}"
             self._refuse(start, f"{name} takes {takes}, and here it has {given} (a value before the dot counts)")
         result = self._emit(name, tuple(arguments[:arity]))
         for argument in arguments[arity:]:
@@ -246,7 +244,7 @@ class ExpressionReader:
 
     def _number(self, text: str, start: int) -> float:
         value = float(text)
-        if text[0] != "0" and value < MAX_INTEGER:
+        if text[0] != "0" and value < LARGEST_EXACT_INTEGER:
             return value
         digits = text.replace("_", "")
         if digits.isdigit():
@@ -254,9 +252,8 @@ class ExpressionReader:
             if significant and significant != digits:
                 self._refuse(start, f"the number {quote(text)} begins with 0: write {quote(significant)}")
             # The length first: Python refuses to read integers of thousands of digits.
-            if len(significant) > 16 or int(digits) > MAX_INTEGER:
-                advice = "write it as a decimal, with .0 or an exponent"
-                self._refuse(start, f"integers beyond 2**53 are not exact as float64: {advice}")
+            if len(significant) > 16 or int(digits) > LARGEST_EXACT_INTEGER:
+                self._refuse(start, INEXACT_INTEGER)
         if value == float("inf"):
             self._refuse(start, f"the number {quote(text)} is larger than any float64 (about 1.8e308)")
         return value

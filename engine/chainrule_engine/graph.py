@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from chainrule_engine.errors import MAX_PROBLEMS, GraphError, InvalidInput, LimitExceeded, Path, Problem
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.program import parse_program
-from chainrule_engine.refusals import closest
+from chainrule_engine.refusals import INEXACT_INTEGER, LARGEST_EXACT_INTEGER, closest
 from chainrule_engine.value import Value, apply, in_order
 
 Argument = str | float
 Numbers = float | list[float]
 
-#: Whole numbers beyond this are not all float64 numbers, so reading one could change it silently.
-LARGEST_EXACT_INTEGER = 2**53
 MAX_ID_LENGTH = 200
 
 _GRAPH_FIELDS = frozenset({"inputs", "nodes", "program", "output"})
@@ -47,6 +45,7 @@ class Graph:
     outputs  ids of inputs or nodes, at least one
     single   whether the output is one id (True) or a list of ids
     order    the positions of the nodes in the order of evaluation
+    aliases  other names that a program gave to its outputs → their ids; a seed may use them
     """
 
     inputs: dict[str, Numbers]
@@ -54,6 +53,7 @@ class Graph:
     outputs: tuple[str, ...]
     single: bool = True
     order: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    aliases: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def points(self) -> int | None:
@@ -145,7 +145,7 @@ def read_number(value: object) -> float | str:
     if type(value) is int:
         if -LARGEST_EXACT_INTEGER <= value <= LARGEST_EXACT_INTEGER:
             return float(value)
-        return "a whole number beyond 2**53 is not exact in float64: write it as a decimal, such as 1e20"
+        return INEXACT_INTEGER
     return f"a number is needed here, and this is {describe(value)}"
 
 
@@ -199,7 +199,9 @@ class _Reader:
             outputs = _only_sink(inputs, nodes)
         self.stop_if_wrong()
         order = _evaluation_order(nodes, outputs)
-        return Graph(inputs, tuple(nodes), outputs, not isinstance(data.get("output"), list), order)
+        ids = set(outputs)
+        aliases = {name: i for name, i in scope.items() if isinstance(i, str) and i != name and i in ids}
+        return Graph(inputs, tuple(nodes), outputs, not isinstance(data.get("output"), list), order, aliases)
 
     def problem(self, path: Path, detail: str) -> None:
         self.problems.append(Problem(path, detail))
@@ -346,7 +348,7 @@ class _Reader:
             what = "an empty list" if data == [] else describe(data)
             self.problem(("output",), f"output is an id or a list of ids, and this is {what}")
             return ()
-        outputs: list[str] = []
+        outputs: dict[str, None] = {}  # ordered, and quick to search
         for path, name in names:
             if not isinstance(name, str):
                 self.problem(path, f"an output is an id, and this is {describe(name)}")
@@ -357,7 +359,7 @@ class _Reader:
             elif target in outputs:
                 self.problem(path, f"{name!r:.220} is an output already")
             else:
-                outputs.append(target)
+                outputs[target] = None
         return tuple(outputs)
 
 

@@ -19,12 +19,15 @@ ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "softplus": lambda x: x.softplus(),
     "linear": lambda x: x,
 }
+#: The lecture's.
+DEFAULT_ACTIVATION = "tanh"
 
 #: How a neuron's bias is drawn, after its weights, which are uniform(-1, 1) in every scheme.
 INIT_SCHEMES: dict[str, Callable[[random.Random], float]] = {
     "lecture": lambda rng: rng.uniform(-1, 1),
     "micrograd": lambda rng: 0.0,
 }
+DEFAULT_SCHEME = "lecture"
 
 
 class Module:

@@ -53,6 +53,7 @@ class Operation:
     kink         (x, …) → the admissible interval of the partial derivatives when the point is exactly a kink, an empty
                  tuple where the result jumps and no interval exists, None elsewhere
     selective    a partial of exactly 0 is no path at all: nothing flows back along it, not even 0·inf = NaN
+    folds        in program text a call may give more than two arguments, which are folded from the left
     """
 
     name: str
@@ -65,6 +66,7 @@ class Operation:
     conventions: str = ""
     kink: Callable[..., Interval | tuple[()] | None] | None = None
     selective: bool = False
+    folds: bool = False
 
     def __post_init__(self) -> None:
         if not self.symbol:
@@ -242,6 +244,7 @@ _TABLE = (
         "the larger of x and y",
         conventions="a tie is split evenly: ½ and ½",
         kink=lambda x, y: (0.0, 1.0) if x == y else None,
+        folds=True,
     ),
     Operation(
         "min",
@@ -251,6 +254,7 @@ _TABLE = (
         "the smaller of x and y",
         conventions="a tie is split evenly: ½ and ½",
         kink=lambda x, y: (0.0, 1.0) if x == y else None,
+        folds=True,
     ),
     Operation(
         "where",

@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from itertools import count
 
 from chainrule_engine.errors import LimitExceeded
-from chainrule_engine.expression import NAME, SPACE, ExpressionReader, Operand
+from chainrule_engine.expression import BINARY, NAME, SPACE, ExpressionReader, Operand
 from chainrule_engine.refusals import KEYWORDS, closest, error_at, quote, refuse_letters
 
 _TARGET = re.compile(rf"(?P<name>{NAME}){SPACE}(?P<operator>\*\*|[-+*/])?=(?!=)")
 _BLANK = re.compile(r"(?:[ \t\f\n]++|\\\n|\#[^\n]*+)*+")
-_OPERATION = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,8 @@ def parse_program(text: str, inputs: Collection[str], *, max_nodes: int | None =
     """Read a program.
 
     Ids: the node that a name stands for at the end has the name as its id; those made for the name before are
-    `name.1`, `name.2`, … in order. An input keeps its name, so all nodes made for that name are numbered.
+    `name.1`, `name.2`, … in order, but for one that another name still stands for at the end: it has that as its
+    id. An input keeps its name, so no node has it.
     Unnamed parts of expressions are `_1`, `_2`, … in the order of computation. A number that would repeat an
     id is left out.
 
@@ -118,7 +118,7 @@ class _Parser:
         before = len(self.nodes)
         value, end = reader.read(target.end())
         if operator:
-            value = self.emit(_OPERATION[operator], (self.scope[name], value))
+            value = self.emit(BINARY[operator][0], (self.scope[name], value))
         if len(self.nodes) > before:
             self.bound[name].append(len(self.nodes) - 1)
         self.scope[name] = value
@@ -145,13 +145,16 @@ class _Parser:
 
     def ids(self) -> list[str]:
         """The id of each node, known only now that the last binding of each name is."""
-        taken = self.inputs | self.bound.keys()
+        taken = self.inputs | self.scope.keys()
         ids = [""] * len(self.nodes)
+        final = [(n, p) for n, p in self.scope.items() if isinstance(p, int) and n not in self.inputs]
+        made_for = {position: name for name, positions in self.bound.items() for position in positions}
+        # The name that a node was made for goes first, then any other that is still its own.
+        for name, position in sorted(final, key=lambda item: made_for[item[1]] != item[0]):
+            ids[position] = ids[position] or name
         for name, positions in self.bound.items():
-            value = self.scope[name]
-            last = value if isinstance(value, int) and name not in self.inputs else None
             numbered = (i for n in count(1) if (i := f"{name}.{n}") not in taken)
             for position in positions:
-                ids[position] = name if position == last else next(numbered)
+                ids[position] = ids[position] or next(numbered)
         unnamed = (i for n in count(1) if (i := f"_{n}") not in taken)
         return [i or next(unnamed) for i in ids]

@@ -18,6 +18,10 @@ from chainrule_engine.operations import OPERATIONS
 
 KEYWORDS = frozenset(kwlist)
 
+#: Whole numbers beyond this are not all float64 numbers, so reading one could change it silently.
+LARGEST_EXACT_INTEGER = 2**53
+INEXACT_INTEGER = "whole numbers beyond 2**53 are not exact in float64: write a decimal, such as 1e20 or 1.0e20"
+
 _NOT_HERE = "not part of the language"
 _STATEMENT = f"only statements of the form name = expression are part of the language, {{}} is {_NOT_HERE}"
 _LOOP = f"loops and comprehensions are {_NOT_HERE}: write the steps out, one line each"

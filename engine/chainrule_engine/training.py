@@ -15,14 +15,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from itertools import islice
 from operator import add
 from typing import Any, Protocol
 
-from chainrule_engine.errors import InvalidInput, Path, Problem, TrainingError
+from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, Path, Problem, TrainingError
 from chainrule_engine.graph import Graph
 from chainrule_engine.kernels import Column
 from chainrule_engine.losses import LOSSES, Loss
-from chainrule_engine.nn import ACTIVATIONS, MLP
+from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, MLP
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
 from chainrule_engine.tape import Tape
 from chainrule_engine.value import Value
@@ -36,6 +37,9 @@ STOP_REASONS = {
     "diverged": "the loss was infinite or NaN; it is the last of the history, and no update followed it",
     "target_loss": "the loss came down to the target; it is the last of the history, and no update followed it",
 }
+
+#: What a step and an instruction of it cost besides the points, in evaluations of a node at a point; measured, roughly.
+STEP_COST, INSTRUCTION_COST = 100, 8
 
 Spec = Mapping[str, Any]
 #: (predictions, point) → whether the point is predicted right.
@@ -100,15 +104,20 @@ class Training:
 
     spec is in the form of the wire (the `spec` of a training job) with the types of its fields already checked; what
     only makes sense together is checked here: TrainingError, with paths into the spec.
+
+    max_nodes, max_points   of a graph model: LimitExceeded beyond, before the graph is read
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, *, max_nodes: int | None = None, max_points: int | None = None) -> None:
         self.steps: int = spec["steps"]
         self._target: float | None = spec.get("target_loss")
         loss = spec.get("loss") or {}
         self._mean = loss.get("reduction", "mean") == "mean"
         self._l2: float = float(loss.get("l2", 0.0))
-        self.model: Model = _GraphModel(spec) if "graph" in spec["model"] else _NetworkModel(spec)
+        if "graph" in spec["model"]:
+            self.model: Model = _GraphModel(spec, max_nodes, max_points)
+        else:
+            self.model = _NetworkModel(spec)
         self.metrics: list[str] = list(spec.get("metrics") or ())
         if self.metrics and self.model.correct is None:
             raise TrainingError.at(("metrics",), f"{self.metrics[0]} belongs to networks: a graph model has none")
@@ -149,8 +158,13 @@ class Training:
 
     @property
     def cost(self) -> int:
-        """The work of the whole training, in evaluations of a node at a point."""
-        return self.steps * (self._batch_size or self.model.points) * max(1, len(self._tape.instructions))
+        """The work of the whole training, in evaluations of a node at a point.
+
+        steps · (STEP_COST + parameters + (INSTRUCTION_COST + points of a step) · instructions)
+        """
+        points = self._batch_size or self.model.points
+        instructions = len(self._tape.instructions)
+        return self.steps * (STEP_COST + len(self._initial) + (INSTRUCTION_COST + points) * instructions)
 
     def start(self) -> TrainingState:
         """Return the state before the first step."""
@@ -338,7 +352,7 @@ class _NetworkModel:
 
 def _read_network(model: Spec) -> MLP:
     widths = model["layers"]
-    activation = model.get("activation", "tanh")
+    activation = model.get("activation", DEFAULT_ACTIVATION)
     names = [activation] * len(widths) if isinstance(activation, str) else list(activation)
     if len(names) != len(widths):
         raise TrainingError.at(
@@ -355,7 +369,7 @@ def _read_network(model: Spec) -> MLP:
             raise TrainingError.at(("model", "init"), "give either init or parameters, not both")
         return MLP.of(_read_layers(model["parameters"], model["inputs"], widths), names)
     init = model.get("init") or {}
-    return MLP.draw(model["inputs"], widths, names, init.get("scheme", "lecture"), init.get("seed", 0))
+    return MLP.draw(model["inputs"], widths, names, init.get("scheme", DEFAULT_SCHEME), init.get("seed", 0))
 
 
 def _read_layers(parameters: Any, inputs: int, widths: Sequence[int]) -> list[tuple[list[list[float]], list[float]]]:
@@ -391,12 +405,13 @@ def _read_rows(data: Any, width: int) -> list[list[float]]:
     rows: list[list[float]] = data["inputs"]
     if not rows:
         raise TrainingError.at(("data", "inputs"), "there must be a point at least")
-    wrong = [(place, row) for place, row in enumerate(rows) if len(row) != width]
-    if wrong:
-        raise TrainingError(
-            Problem(("data", "inputs", place), f"the model has {width} inputs, and this row has {len(row)}")
-            for place, row in wrong
-        )
+    wrong = ((place, row) for place, row in enumerate(rows) if len(row) != width)
+    problems = [
+        Problem(("data", "inputs", place), f"the model has {width} inputs, and this row has {len(row)}")
+        for place, row in islice(wrong, MAX_PROBLEMS)
+    ]
+    if problems:
+        raise TrainingError(problems)
     return rows
 
 
@@ -408,6 +423,8 @@ def _read_targets(targets: list[Any], points: int, width: int, loss: Loss) -> li
     problems: list[Problem] = []
     rows = []
     for place, target in enumerate(targets):
+        if len(problems) >= MAX_PROBLEMS:
+            break
         row = target if isinstance(target, list) else [target]
         expected = 1 if loss.classes else width
         if len(row) != expected:
@@ -428,13 +445,13 @@ def _read_targets(targets: list[Any], points: int, width: int, loss: Loss) -> li
 class _GraphModel:
     """Any scalar graph: the named inputs are trained, the data binds others, and one id is the loss of a point."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, max_nodes: int | None, max_points: int | None) -> None:
         model, data = spec["model"], spec.get("data") or {}
         loss = spec.get("loss") or {}
         if "name" in loss:
             raise TrainingError.at(("loss", "name"), "a graph model names its own loss in model.loss: leave this out")
         wanted = [model["loss"], *([model["prediction"]] if model.get("prediction") else [])]
-        graph = _read_graph(model["graph"], list(dict.fromkeys(wanted)))
+        graph = _read_graph(model["graph"], list(dict.fromkeys(wanted)), max_nodes, max_points)
         self.graph = replace(graph, inputs={name: _number(value) for name, value in graph.inputs.items()})
         # The ids behind the names, which differ where a program binds a name more than once.
         ids = dict(zip(dict.fromkeys(wanted), graph.outputs, strict=True))
@@ -443,21 +460,27 @@ class _GraphModel:
         self.parameters: list[str] = list(model["parameters"])
         if not self.parameters:
             raise TrainingError.at(("model", "parameters"), "name an input at least that is to be trained")
-        problems = []
+        problems: list[Problem] = []
+        trained: set[str] = set()
         for place, name in enumerate(self.parameters):
+            if len(problems) >= MAX_PROBLEMS:
+                break
             if name not in graph.inputs:
                 problems.append(Problem(("model", "parameters", place), f"{name!r:.220} is no input of the graph"))
             elif isinstance(graph.inputs[name], list):
                 problems.append(Problem(("model", "graph", "inputs", name), "a parameter starts as one number"))
-            elif name in self.parameters[:place]:
+            elif name in trained:
                 problems.append(Problem(("model", "parameters", place), f"{name!r:.220} is listed already"))
+            trained.add(name)
         # A list among the graph's own inputs is data as well.
         columns = {name: value for name, value in graph.inputs.items() if isinstance(value, list)}
         for name, column in data.items():
+            if len(problems) >= MAX_PROBLEMS:
+                break
             path: Path = ("data", name)
             if name not in graph.inputs:
                 problems.append(Problem(path, f"{name!r:.220} is no input of the graph"))
-            elif name in self.parameters:
+            elif name in trained:
                 problems.append(Problem(path, f"{name!r:.220} is a parameter: it cannot be data too"))
             elif not isinstance(column, list) or not column:
                 problems.append(Problem(path, "give a list of numbers, one per point"))
@@ -478,10 +501,13 @@ class _GraphModel:
         return dict(zip(self.parameters, numbers, strict=True))
 
 
-def _read_graph(data: Any, outputs: list[str]) -> Graph:
-    graph = data if isinstance(data, Graph) else None
+def _read_graph(data: Any, outputs: list[str], max_nodes: int | None, max_points: int | None) -> Graph:
+    # A graph's own outputs are not ours, and its order of evaluation depends on them.
+    form = data.to_dict() if isinstance(data, Graph) else data
     try:
-        return graph or Graph.from_dict({**data, "output": outputs})
+        return Graph.from_dict({**form, "output": outputs}, max_nodes=max_nodes, max_points=max_points)
+    except LimitExceeded as error:
+        raise error.under("model", "graph") from None
     except InvalidInput as error:
         problems = []
         for problem in error.problems:

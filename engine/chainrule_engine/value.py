@@ -85,6 +85,9 @@ class Value:
     def __neg__(self) -> Value:
         return apply("neg", self)
 
+    def __pos__(self) -> Value:
+        return self
+
     def __abs__(self) -> Value:
         return apply("abs", self)
 

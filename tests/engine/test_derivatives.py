@@ -16,7 +16,7 @@ from tests.engine.strategies import exact, graphs, tame_graphs
 
 from chainrule_engine import ENGINE
 from chainrule_engine.derivatives import DERIVATIVES, MAX_WARNED_POINTS, MAX_WARNINGS, evaluate
-from chainrule_engine.errors import EvaluationError
+from chainrule_engine.errors import MAX_PROBLEMS, EvaluationError
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.value import Value
@@ -161,6 +161,28 @@ def test_the_default_seed_is_one_for_every_output_and_what_is_left_out_is_not_di
     assert exact(evaluate(graph).gradients) == exact(evaluate(graph, seeds={"p": 1, "q": 1.0}).gradients)
     answer = evaluate(graph, seeds={"p": 3.0})
     assert answer.gradients == {"x": -12.0, "p": 3.0, "q": 0.0}
+
+
+def test_a_seed_may_use_another_name_of_its_output() -> None:
+    graph = program("y = x * x\no = y", x=3.0, output="o")
+    answer = evaluate(graph, seeds={"o": 2.0})
+    assert (answer.output, answer.gradients) == ("y", {"x": 12.0, "y": 2.0})
+    assert evaluate(graph, seeds={"y": 2.0}).gradients == answer.gradients
+    with pytest.raises(EvaluationError, match="y has a seed already"):
+        evaluate(graph, seeds={"y": 2.0, "o": 2.0})
+    # An id goes before another name: here x is one output, and the input of that name is the other.
+    both = program("y = x\nx = x * x\n", x=3.0, output=["x", "y"])
+    assert both.outputs == ("x.1", "x")
+    assert evaluate(both, seeds={"x": 1.0}).gradients == {"x": 1.0, "x.1": 0.0}
+
+
+def test_many_wrong_seeds_of_many_outputs_make_a_short_message() -> None:
+    names = [f"y{i}" for i in range(3000)]
+    graph = Graph.from_dict({"inputs": dict.fromkeys(names, 1.0), "nodes": [], "output": names})
+    with pytest.raises(EvaluationError) as caught:
+        evaluate(graph, seeds={f"z{i}": 1.0 for i in range(2000)})
+    assert len(caught.value.problems) == MAX_PROBLEMS
+    assert caught.value.problems[0].detail == "a seed belongs to an output: y0, y1, y2, y3, y4, …"
 
 
 def test_one_seed_serves_every_point() -> None:

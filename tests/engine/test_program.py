@@ -293,14 +293,32 @@ def test_augmented_assignment_takes_the_whole_right_side(sign, operation):
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "ids", "names"),
+    [
+        ("y = x*x; z = y; y = x + 1", ["z", "y"], {"z": "z", "y": "y"}),
+        ("y = x*x; z = y; w = z; y = x + 1; y = y + 1", ["z", "y.1", "y"], {"z": "z", "w": "z", "y": "y"}),
+        # Its own name again, which goes before the other.
+        ("y = x*x; z = y; y = y + 1; y = z", ["y", "y.1"], {"z": "y", "y": "y"}),
+        # The other name is bound anew as well.
+        ("y = x*x; z = y; y = x + 1; z = y*y", ["y.1", "y", "z"], {"y": "y", "z": "z"}),
+        ("x = x*x; z = x; x = x + 1", ["z", "x.1"], {"x": "x.1", "z": "z"}),
+    ],
+)
+def test_a_node_that_lost_its_name_has_another_that_it_still_goes_by(text, ids, names):
+    program = parse_program(text, ["x"])
+    assert [name for name, _, _ in program.nodes] == ids
+    assert program.names == {"x": "x"} | names
+
+
 def test_a_second_name_makes_no_node_and_does_not_follow_the_first():
     program = parse_program("u = x*y; v = (+u); u += 1; k = 2.0; k2 = k; r = v*k2", ["x", "y"])
     assert program.nodes == (
-        ("u.1", "mul", ("x", "y")),
-        ("u", "add", ("u.1", 1.0)),
-        ("r", "mul", ("u.1", 2.0)),
+        ("v", "mul", ("x", "y")),
+        ("u", "add", ("v", 1.0)),
+        ("r", "mul", ("v", 2.0)),
     )
-    assert program.names == {"x": "x", "y": "y", "u": "u", "v": "u.1", "k": 2.0, "k2": 2.0, "r": "r"}
+    assert program.names == {"x": "x", "y": "y", "u": "u", "v": "v", "k": 2.0, "k2": 2.0, "r": "r"}
 
 
 def test_a_name_that_ends_as_another_node_leaves_its_id_to_none():

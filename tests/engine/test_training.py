@@ -21,7 +21,7 @@ from chainrule_engine.graph import Graph
 from chainrule_engine.losses import LOSSES
 from chainrule_engine.nn import ACTIVATIONS, MLP
 from chainrule_engine.optimisers import OPTIMISERS
-from chainrule_engine.training import STOP_REASONS, Training, train
+from chainrule_engine.training import INSTRUCTION_COST, STEP_COST, STOP_REASONS, Training, train
 from chainrule_engine.value import Value, apply
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,11 +403,24 @@ def test_records_say_what_happened_before_each_update() -> None:
     assert training.result(state)["loss_history"] == [record.loss for record in records]
 
 
-def test_the_cost_counts_nodes_points_and_steps() -> None:
-    assert Training(line()).cost == 400 * 3 * 4
-    assert Training(line(batch_size=2)).cost == 400 * 2 * 4
+def test_the_cost_counts_nodes_points_parameters_and_steps() -> None:
+    assert Training(line()).cost == 400 * (STEP_COST + 2 + (INSTRUCTION_COST + 3) * 4)
+    assert Training(line(batch_size=2)).cost == 400 * (STEP_COST + 2 + (INSTRUCTION_COST + 2) * 4)
     # A neuron of 3 inputs: 3 products, 3 sums, tanh; the loss: a difference, a square, and 3 sums of 4 neurons.
     mlp = lecture(0.1, 10, model={"inputs": 3, "layers": [4]}, data={"inputs": [[1, 2, 3]], "targets": [[1, 1, 1, 1]]})
-    assert Training(mlp).cost == 10 * (4 * 7 + 4 * 2 + 3)
+    nodes = 4 * 7 + 4 * 2 + 3
+    assert Training(mlp).cost == 10 * (STEP_COST + 16 + (INSTRUCTION_COST + 1) * nodes)
     graph = {"inputs": {"w": 1.0}, "nodes": []}
-    assert Training(line(model={"graph": graph, "parameters": ["w"], "loss": "w"}, data=None)).cost == 400
+    alone = line(model={"graph": graph, "parameters": ["w"], "loss": "w"}, data=None)
+    assert Training(alone).cost == 400 * (STEP_COST + 1)
+
+
+def test_a_graph_object_trains_the_named_loss_and_not_its_own_output() -> None:
+    data = {"inputs": {"w": 3.0}, "program": "L = w * w\ny = 5 * w + 0 * L"}
+    spec = {"optimizer": {"name": "sgd", "learning_rate": 0.1}, "steps": 2}
+    model = {"parameters": ["w"], "loss": "L", "prediction": "y"}
+    expected = train({**spec, "model": {"graph": {**data, "output": "L"}, **model}})
+    graph = Graph.from_dict({**data, "output": "y"})
+    assert Training({**spec, "model": {"graph": graph, **model}}).model.loss == "L"
+    assert train({**spec, "model": {"graph": graph, **model}}) == expected
+    assert expected["loss_history"][0] == 9.0

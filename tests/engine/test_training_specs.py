@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chainrule_engine.errors import TrainingError
+from chainrule_engine.errors import MAX_PROBLEMS, LimitExceeded, TrainingError
 from chainrule_engine.training import METRICS, Training
 
 NETWORK: dict[str, Any] = {
@@ -219,3 +219,29 @@ def test_the_default_activation_is_the_lectures() -> None:
     ours, theirs = Training(NETWORK), Training({**NETWORK, "model": spelled_out})
     assert ours.result(ours.start()) == theirs.result(theirs.start())
     assert list(METRICS) == ["accuracy"]
+
+
+def test_many_parameters_are_read_in_one_pass_and_the_faults_of_many_are_cut() -> None:
+    names = [f"w{i}" for i in range(20_000)]
+    graph = {"inputs": dict.fromkeys(names, 1.0), "program": "L = w0 * w0"}
+    model = {"graph": graph, "parameters": names, "loss": "L"}
+    assert Training({**GRAPH, "data": None, "model": model}).model.parameters == names
+    found = problems(GRAPH, {"data": None, "model": {**model, "parameters": names * 2}})
+    assert [path for path, _ in found] == [("model", "parameters", 20_000 + i) for i in range(MAX_PROBLEMS)]
+    assert found[0][1] == "'w0' is listed already"
+    found = problems(GRAPH, {"data": {f"z{i}": [1.0] for i in range(100)}, "model": model})
+    assert len(found) == MAX_PROBLEMS
+    points = {"inputs": [[1.0]] * 100, "targets": [1.0] * 100}
+    assert len(problems(NETWORK, {"data": points})) == MAX_PROBLEMS
+    points = {"inputs": [[1.0, 2.0]] * 100, "targets": [[1.0, 2.0]] * 100}
+    assert len(problems(NETWORK, {"data": points})) == MAX_PROBLEMS
+
+
+def test_the_size_of_a_graph_is_limited_before_it_is_read() -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        Training(GRAPH, max_nodes=2)
+    assert (caught.value.limit, caught.value.path) == ("nodes", ("model", "graph", "program"))
+    graph = {**GRAPH["model"]["graph"], "inputs": {"w": 1.0, "x": [1.0, 2.0], "y": 0.0}}
+    with pytest.raises(LimitExceeded) as caught:
+        Training({**GRAPH, "model": {**GRAPH["model"], "graph": graph}}, max_points=1)
+    assert (caught.value.limit, caught.value.path) == ("points", ("model", "graph", "inputs", "x"))

@@ -72,6 +72,11 @@ def test_every_operation_of_the_table_is_a_method(name: str) -> None:
     assert result.data == operation.value(*(a.data for a in arguments))
 
 
+def test_a_plus_sign_makes_no_node() -> None:
+    x = Value(3.0, "x")
+    assert +x is x
+
+
 def test_an_unknown_method_is_named_with_those_that_there_are() -> None:
     with pytest.raises(AttributeError, match=r"no operation 'tan'.*tanh"):
         Value(1.0).tan()
