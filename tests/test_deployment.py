@@ -19,6 +19,10 @@ import jsonschema
 import pytest
 import yaml
 
+from chainrule_service.exchange import Service
+from chainrule_service.settings import Settings
+from chainrule_service.store import Store
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -80,6 +84,14 @@ def test_the_container_cannot_take_the_whole_machine() -> None:
     assert SERVICE["cpus"] > 0
     assert re.fullmatch(r"[1-9]\d*[mg]", SERVICE["mem_limit"])
     assert SERVICE["restart"] == "unless-stopped"
+
+
+def test_workers_fit_the_cpus_and_the_memory() -> None:
+    settings = Settings.from_env(SERVICE["environment"])
+    assert settings.workers <= SERVICE["cpus"]
+    places = Service(settings, Store(None)).slots._value  # type: ignore[attr-defined]
+    gigabytes = settings.workers * (places * 0.55 + 0.15)
+    assert gigabytes <= int(SERVICE["mem_limit"].removesuffix("g"))
 
 
 def test_both_files_check_health_the_same_way() -> None:

@@ -36,6 +36,19 @@ def serve(environ: Mapping[str, str], **overrides: Any) -> int:
     return serve_settings(Settings.from_env(environ, **overrides))
 
 
+def limits_help() -> str:
+    """Return the service's limits as lines of text.
+
+    Raises:
+        MissingExtraError: the `service` extra is not installed.
+    """
+    try:
+        from chainrule_service.settings import limits_help as describe
+    except ModuleNotFoundError as error:
+        _explain(error, "the list of limits", "service")
+    return describe()
+
+
 def openapi_json() -> str:
     """Return the service's OpenAPI description as JSON text.
 

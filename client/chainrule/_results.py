@@ -56,7 +56,7 @@ class Step:
     """One addition of the backward pass: to `target`'s gradient, `contribution` = `upstream` * `local`."""
 
     source: str
-    target: str | None
+    target: str
     op: str
     upstream: float
     local: float
@@ -84,7 +84,8 @@ class Evaluation:
         gradients: by id, the derivative of the output (of the seeded sum of outputs) with respect to it.
         warnings: nodes at a kink, and the first node that is not finite.
         steps: the backward pass, addition by addition, if it was asked for.
-        digest: the answer's fingerprint: the same graph gives the same one everywhere.
+        digest: the fingerprint of the answer's text: the same request gives the same one from the same engine (on the
+            same C library); a graph that lists its nodes in another order has another.
 
     Where an input is a list of numbers (a batch of points), every number here is a list of that length.
     """
@@ -120,7 +121,8 @@ class Evaluation:
 class InputCheck:
     """The gradient of one input against its central difference.
 
-    `outcome` is "passed", "failed", or "kink": no derivative exists here, and any number in `interval` is right.
+    `outcome` is "passed", "failed", "kink" (no derivative exists here, and any number in `interval` is right), or
+    "undecided" (the differences cannot tell: the function jumps here, or is not finite on both sides).
     """
 
     input: str

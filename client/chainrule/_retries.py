@@ -1,9 +1,11 @@
 """When to send a request again: one pure function, so that the whole policy can be read and tested in one
 place.
 
-What only computes (evaluations, gradient checks, every GET) may be sent again whatever happened. A new job
-may have been stored although its answer was lost, so it is sent again only where the service surely did not
-take it: nothing listened, or the answer says to come back later.
+What only computes (evaluations, gradient checks, every GET) may be sent again whatever broke. But where the
+service has the request and the answer takes too long, nothing is sent again: the first one still computes,
+and a second would double the load and take as long. A new job may have been stored although its answer was
+lost, so it is sent again only where the service surely did not take it: nothing listened, or the answer says
+to come back later.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import requests
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ReadTimeoutError
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 LONGEST_RETRY_AFTER = 120.0
@@ -47,7 +49,7 @@ def retry_delay(
     if attempt > max_retries:
         return None
     if isinstance(outcome, Exception):
-        if not isinstance(outcome, _BROKEN) or not (safe or never_arrived(outcome)):
+        if not isinstance(outcome, _BROKEN) or took_too_long(outcome) or not (safe or never_arrived(outcome)):
             return None
         return _backoff(attempt, jitter)
     if outcome not in PASSING:
@@ -69,6 +71,13 @@ def never_arrived(error: Exception) -> bool:
     if isinstance(cause, MaxRetryError):
         cause = cause.reason
     return isinstance(cause, NewConnectionError)
+
+
+def took_too_long(error: Exception) -> bool:
+    """Whether the service may still be at work on the request: it was sent, and the answer did not come in time."""
+    # While the answer's body is read, requests hands on urllib3's timeout inside of a ConnectionError.
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(error, requests.ReadTimeout) or isinstance(cause, ReadTimeoutError)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

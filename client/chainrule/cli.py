@@ -22,6 +22,20 @@ from ._version import __version__
 FAILED, MISUSED = 1, 2
 
 
+class _ServeHelp(argparse.Action):
+    """The `--help` of `chainrule serve`: it ends with the limits, which the service knows."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print the help and end; without the limits where the service is not installed."""
+        try:
+            limits = _local.limits_help()
+        except MissingExtraError as error:
+            limits = f"  {error}\n"
+        parser.print_help()
+        print(f"\nlimits, each an environment variable (GET /v1/limits shows those in force):\n{limits}", end="")
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit status."""
     options = _parser().parse_args(arguments)
@@ -46,18 +60,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"chainrule {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="run the service", description="Run the service until it is stopped.")
+    serve = commands.add_parser(
+        "serve",
+        help="run the service",
+        description="Run the service until it is stopped. Each option is an environment variable too; the option wins.",
+        add_help=False,
+    )
+    serve.add_argument("-h", "--help", action=_ServeHelp, nargs=0, help="show this help message and exit")
     serve.add_argument("--host", help="address to listen on (CHAINRULE_HOST; default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (CHAINRULE_PORT; default 8000)")
-    serve.add_argument("--data", metavar="DIR", help="folder for the jobs database (CHAINRULE_DATA)")
-    serve.add_argument("--workers", type=int, metavar="N", help="server processes (CHAINRULE_WORKERS)")
+    serve.add_argument(
+        "--data", metavar="DIR", help="folder for the jobs database (CHAINRULE_DATA; default ~/.local/share/chainrule)"
+    )
+    serve.add_argument(
+        "--workers", type=int, metavar="N", help="server processes (CHAINRULE_WORKERS; default one per core, at most 8)"
+    )
     serve.add_argument("--threads", type=int, metavar="N", help="threads in each process (CHAINRULE_THREADS)")
     # None and not False when it is absent, so that CHAINRULE_INSECURE still counts.
     serve.add_argument(
         "--insecure",
         action="store_true",
         default=None,
-        help="listen beyond this machine although anyone may then call",
+        help="listen beyond this machine although anyone may then call (CHAINRULE_INSECURE=1)",
     )
     serve.set_defaults(run=_serve)
 

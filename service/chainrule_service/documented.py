@@ -1,7 +1,7 @@
 """The OpenAPI description: what views say about themselves, and the parts that all of them share.
 
-flask-smorest and apispec write the description. Their request and response layers are not used: they cost about 40 % of
-the requests per second of a small evaluation (benchmarks/http.py), and a view reads and answers in one line without.
+flask-smorest and apispec write the description. Their request and response layers are not used: a view reads and
+answers in one line without, and what a small request costs beside its evaluation is kept low (benchmarks/http_cost.py).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ SHARED: Mapping[str, JsonSchema] = {
         ],
     },
     "Engine": record(
-        "What computed the answer: two answers are comparable bit for bit when both members are equal.",
+        "What computed the answer: where both members are equal, so are all bits, as far as it is the same C library.",
         {"version": {"type": "string"}, "conventions": {"type": "integer"}},
     ),
     "Problem": record(

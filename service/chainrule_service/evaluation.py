@@ -41,6 +41,8 @@ def size_of(request: dict[str, Any]) -> Size:
     points = graph.points or 1
     named = sum(map(is_named, graph.inputs)) + sum(is_named(node.id) for node in graph.nodes)
     numbers = named * points * (1 if request["derivative"] == "none" else 2)
+    if not graph.single:
+        numbers += len(graph.outputs) * points
     if request["trace"]:
         numbers += 4 * sum(len(node.args) for node in graph.nodes)
     return Size((len(graph.inputs) + len(graph.nodes)) * points, numbers)

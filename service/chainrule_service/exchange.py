@@ -196,4 +196,6 @@ def answer_error(error: Exception) -> Any:
         response.headers.extend([(k, v) for k, v in error.get_headers() if k.lower() != "content-type"])
     elif isinstance(error, RequestError):
         response.headers.extend(error.headers)
+    if members["status"] == 503:  # the page about it promises this header
+        response.headers.setdefault("Retry-After", "5")
     return response

@@ -125,7 +125,7 @@ def _decoder(mark: Any) -> json.JSONDecoder:
 
     def integer(text: str) -> Any:
         if len(text) <= 17 and abs(number := int(text)) <= MAX_INTEGER:
-            return number
+            return -0.0 if text == "-0" else number  # a Python integer has no sign of zero
         return mark(f"the integer {_short(text)} is beyond 2**53, where doubles skip integers; write it as a decimal")
 
     def members(pairs: list[tuple[str, Any]]) -> Any:

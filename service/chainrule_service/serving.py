@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule_service.app import create_app
 from chainrule_service.settings import Settings, SettingsError
@@ -118,6 +119,17 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             if self.lock is not None:
                 self.lock.close()  # it is the master's: a worker that outlives it must not keep a new server out
 
+        def child_exit(server: Any, worker: Any) -> None:
+            if self.settings.data is None:
+                return  # the table died with its only worker
+            store = Store(self.settings.data, patience=2)  # the master must not be kept from its other workers for long
+            try:
+                store.fail_abandoned(worker.pid)
+            except (OSError, SQLAlchemyError):
+                server.log.exception("the jobs of worker %s could not be marked as failed", worker.pid)
+            finally:
+                store.close()  # a worker that is forked next must not inherit the connection
+
         host = self.settings.host.strip("[]")
         options = {
             "bind": f"[{host}]:{self.settings.port}" if ":" in host else f"{host}:{self.settings.port}",
@@ -142,6 +154,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "loglevel": "warning",
             "when_ready": when_ready,
             "post_fork": post_fork,
+            "child_exit": child_exit,
         }
         for name, value in options.items():
             self.cfg.set(name, value)

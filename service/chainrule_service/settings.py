@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 
+from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
+
 PREFIX = "CHAINRULE_"
 
 
@@ -17,7 +19,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit: an operator may set it from 1 to `maximum` with the variable CHAINRULE_LIMIT_<NAME>."""
+    """One limit: an operator may set one of `LIMITS` from 1 to `maximum` with the variable CHAINRULE_LIMIT_<NAME>."""
 
     name: str
     default: int
@@ -30,20 +32,38 @@ _TABLE = (
     Limit("json_depth", 32, 128, "levels of nesting in the JSON of a request"),
     Limit("nodes", 100_000, 1_000_000, "nodes in a graph"),
     Limit("points", 100_000, 1_000_000, "points in a batch of points: numbers in one input"),
-    Limit("parameters", 50_000, 1_000_000, "weights and biases of a network"),
+    Limit(
+        "parameters", 50_000, 1_000_000, "parameters of a model: weights and biases, or the trained inputs of a graph"
+    ),
     Limit(
         "evaluation_work",
         5_000_000,
         100_000_000,
         "nodes times points of an evaluation, a whole batch of them, or a training's data",
     ),
-    Limit("answer_numbers", 1_000_000, 10_000_000, "numbers in an answer: values, gradients, steps"),
+    Limit(
+        "answer_numbers",
+        1_000_000,
+        10_000_000,
+        "numbers in an answer: values, gradients, steps of a trace, losses and metrics of a training",
+    ),
     Limit("gradient_check_work", 5_000_000, 100_000_000, "nodes times points times inputs of a gradient check"),
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
-    Limit("job_work", 100_000_000, 10_000_000_000, "node evaluations in a job: steps times points times nodes"),
+    Limit(
+        "job_work",
+        100_000_000,
+        10_000_000_000,
+        "work of a job in node evaluations: steps times points times nodes, and a share for each step",
+    ),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.name: limit for limit in _TABLE})
+
+#: The engine's own, which nobody sets.
+FIXED_LIMITS = (
+    Limit("drawing_size", MAX_VALUES, MAX_VALUES, "inputs and nodes in a drawing; fixed"),
+    Limit("drawing_lines", MAX_LINES, MAX_LINES, "columns that the lines of a drawing cross, together; fixed"),
+)
 
 
 @dataclass(frozen=True)
@@ -109,11 +129,27 @@ class Settings:
             host=str(given.get("host", cls.host)),
             port=_integer("port", given.get("port", cls.port)),
             data=Path(str(given.get("data") or _data_folder(environ))).expanduser(),
-            workers=_integer("workers", given.get("workers", min(os.cpu_count() or 1, 8))),
+            workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
             limits=limits,
         )
+
+
+def limits_help() -> str:
+    """Return lines of text that name the variable of each limit, its default and its maximum."""
+    return "".join(
+        f"  {PREFIX}LIMIT_{limit.name.upper()}\n"
+        f"      {limit.description} (default {limit.default}, at most {limit.maximum})\n"
+        for limit in LIMITS.values()
+    )
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: a container or taskset can give it fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _data_folder(environ: Mapping[str, str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -15,12 +16,15 @@ from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from chainrule_service import jsonio
 
 Job = dict[str, Any]
 TERMINAL = ("succeeded", "failed")
+
+_log = logging.getLogger(__name__)
 
 METADATA = sql.MetaData()
 JOBS = sql.Table(
@@ -51,13 +55,15 @@ class Store:
 
     Args:
         folder: where the database file lies; None keeps the table in this process's memory.
+        patience: the seconds to wait for another process that writes.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, patience: float = 30) -> None:
+        self.folder, self._patience = folder, patience
         self._engine: sql.Engine | None = None
         self._pid = 0
         self._lock = threading.RLock()
+        self._owed: dict[str, dict[str, Any]] = {}  # endings that could not be written yet, by the job's id
 
     def create(self, job: Mapping[str, Any]) -> str:
         """Record a job that starts to run now, and return its new id."""
@@ -71,24 +77,38 @@ class Store:
         return row["id"]  # type: ignore[return-value]
 
     def progress(self, job_id: str, progress: Mapping[str, Any]) -> None:
-        """Record how far a running job has come."""
-        with self._transaction() as connection:
-            connection.execute(sql.update(JOBS).where(_running(job_id)).values(progress=dict(progress)))
+        """Record how far a running job has come; where that fails, it is logged and nothing more."""
+        try:
+            with self._transaction() as connection:
+                connection.execute(sql.update(JOBS).where(_running(job_id)).values(progress=dict(progress)))
+        except SQLAlchemyError:
+            _log.warning("the progress of job %s could not be recorded", job_id, exc_info=True)
 
     def finish(self, job_id: str, *, result: Any = None, failure: Mapping[str, Any] | None = None) -> None:
-        """Record how a running job ended: with a result, or with a failure."""
+        """Record how a running job ended: with a result, or with a failure.
+
+        If that cannot be written now, it is kept, told to whoever asks this process, and written with the next change
+        to the table: work that is done is not lost to a database that is locked for a while.
+        """
         values = {
             "state": "failed" if failure else "succeeded", "result": result, "failure": failure and dict(failure),
             "worker": None, "finished_at": _now(),
         }  # fmt: skip
-        with self._transaction() as connection:
-            connection.execute(sql.update(JOBS).where(_running(job_id)).values(values))
+        self._owed[job_id] = values
+        try:
+            with self._transaction():
+                pass  # it writes what is owed
+        except OperationalError:
+            _log.exception("the end of job %s could not be recorded yet", job_id)
+        except BaseException:
+            del self._owed[job_id]  # it can never be written, and would keep everything else from it
+            raise
 
     def get(self, job_id: str) -> Job | None:
         """Return a job, or None."""
         with self._transaction(reads=True) as connection:
             row = connection.execute(sql.select(JOBS).where(JOBS.c.id == job_id)).mappings().first()
-        return dict(row) if row else None
+        return self._told(dict(row)) if row else None
 
     def page(self, size: int, before: int | None = None) -> list[Job]:
         """Return the newest jobs without their specs and results: at most `size`, all older than number `before`."""
@@ -96,7 +116,9 @@ class Store:
         if before is not None:
             query = query.where(JOBS.c.seq < before)
         with self._transaction(reads=True) as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+        listed = {column.name for column in _LISTED}
+        return [{name: value for name, value in self._told(dict(row)).items() if name in listed} for row in rows]
 
     def delete(self, job_id: str) -> bool:
         """Delete a job that has ended; return whether there was one."""
@@ -104,15 +126,22 @@ class Store:
         with self._transaction() as connection:
             return connection.execute(sql.delete(JOBS).where(ended)).rowcount == 1
 
-    def fail_abandoned(self) -> int:
+    def fail_abandoned(self, pid: int | None = None) -> int:
         """Mark the jobs of a server that is gone as failed, and return their number.
 
-        Only for a server that starts and knows that no other one uses the same folder.
+        Args:
+            pid: the process of this machine that is gone. None stands for every process: only for a server that starts
+                and knows that no other one uses the same folder.
         """
+        abandoned = JOBS.c.state == "running"
         failure = {"code": "server-stopped", "detail": "the server stopped while the job ran; submit it again"}
+        if pid is not None:
+            abandoned &= JOBS.c.worker == _worker(pid)
+            detail = "the process that ran the job died, perhaps for want of memory; submit it again, or a smaller one"
+            failure = {"code": "worker-died", "detail": detail}
         ended = {"state": "failed", "failure": failure, "worker": None, "finished_at": _now()}
         with self._transaction() as connection:
-            return connection.execute(sql.update(JOBS).where(JOBS.c.state == "running").values(ended)).rowcount
+            return connection.execute(sql.update(JOBS).where(abandoned).values(ended)).rowcount
 
     def check(self) -> None:
         """Find out whether jobs can be read and written.
@@ -137,7 +166,7 @@ class Store:
         with self._lock:
             # A connection must not cross a fork, so each process opens its own at its first use.
             if self._engine is None or self._pid != os.getpid():
-                self._engine, self._pid = _open(self.folder), os.getpid()
+                self._engine, self._pid = _open(self.folder, self._patience), os.getpid()
             engine = self._engine
         # In memory all threads share one connection, hence one transaction at a time.
         with (
@@ -145,10 +174,18 @@ class Store:
             engine.connect().execution_options(reads=reads) as connection,
             connection.begin(),
         ):
+            owed = {} if reads else dict(self._owed)
+            for job_id, ending in owed.items():
+                connection.execute(sql.update(JOBS).where(_running(job_id)).values(ending))
             yield connection
+        for job_id in owed:
+            self._owed.pop(job_id, None)
+
+    def _told(self, job: Job) -> Job:
+        return job | self._owed.get(job["id"], {})
 
 
-def _open(folder: Path | None) -> sql.Engine:
+def _open(folder: Path | None, patience: float) -> sql.Engine:
     options: dict[str, Any] = {"json_serializer": jsonio.dumps, "json_deserializer": json.loads}
     if folder is None:
         # One connection for all threads: with one each, each would have an empty database of its own.
@@ -157,7 +194,7 @@ def _open(folder: Path | None) -> sql.Engine:
     else:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = URL.create("sqlite", database=str(folder / "chainrule.sqlite3"))
-        engine = sql.create_engine(url, connect_args={"timeout": 30}, **options)
+        engine = sql.create_engine(url, connect_args={"timeout": patience}, **options)
 
         @sql.event.listens_for(engine, "connect")
         def prepare(connection: Any, _: Any) -> None:
@@ -179,8 +216,8 @@ def _running(job_id: str) -> Any:
     return (JOBS.c.id == job_id) & (JOBS.c.state == "running")
 
 
-def _worker() -> str:
-    return f"{socket.gethostname()[:60]}:{os.getpid()}"
+def _worker(pid: int | None = None) -> str:
+    return f"{socket.gethostname()[:60]}:{pid or os.getpid()}"
 
 
 def _now() -> str:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from chainrule_engine.errors import InvalidInput, LimitExceeded
-from chainrule_engine.graph import Graph
+from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.losses import LOSSES, REDUCTIONS
-from chainrule_engine.nn import ACTIVATIONS, INIT_SCHEMES
+from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, INIT_SCHEMES
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
 from chainrule_engine.training import METRICS, Training
 from chainrule_service.data_fields import Columns, Matrix, Numbers, Rows
@@ -29,8 +28,8 @@ from chainrule_service.fields import (
 )
 from chainrule_service.settings import Settings
 
-#: Progress is recorded about every so many node evaluations: a second or two.
-_CHUNK = 2_000_000
+#: Progress is recorded about every so many node evaluations: half a second or so.
+_CHUNK = 1_000_000
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -38,7 +37,7 @@ Report = Callable[[Mapping[str, Any]], None]
 class InitRequest(Envelope):
     """How the parameters of a network are drawn."""
 
-    scheme = Choice(INIT_SCHEMES, load_default="lecture")
+    scheme = Choice(INIT_SCHEMES, load_default=DEFAULT_SCHEME)
     seed = WholeNumber("Python's `random.Random(seed)` draws them, neuron by neuron.", least=0, load_default=0)
 
 
@@ -60,7 +59,9 @@ class NetworkRequest(Envelope):
 
     inputs = WholeNumber("Numbers in a row of data.", least=1, most=1_000_000, required=True)
     layers = ListOf(WholeNumber(least=1, most=1_000_000), "Neurons in each layer.", least=1, most=100, required=True)
-    activation = OneOrList(Choice(ACTIVATIONS), "For all layers, or for each.", most=100, load_default="tanh")
+    activation = OneOrList(
+        Choice(ACTIVATIONS), "For all layers, or for each.", most=100, load_default=DEFAULT_ACTIVATION
+    )
     output_activation = Choice(ACTIVATIONS, "For the last layer, where it differs.", load_default=None)
     init = Object(InitRequest)
     parameters = Object(ParametersRequest)
@@ -208,10 +209,17 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
     """
     limits = settings.limits
     if "graph" in spec["model"]:
-        _check_graph(spec["model"]["graph"], limits)
+        parameters = len(spec["model"]["parameters"])
+        if parameters > limits["parameters"]:
+            path = ("model", "parameters")
+            raise LimitExceeded("parameters", limits["parameters"], parameters, path, "train fewer inputs")
     else:
         _check_network(spec["model"], limits)
-    training = Training(spec)
+    recorded = spec["steps"] * (1 + len(spec["metrics"]))
+    if recorded > limits["answer_numbers"]:
+        advice = "take fewer steps or metrics: the answer holds the loss and the metrics of each step"
+        raise LimitExceeded("answer_numbers", limits["answer_numbers"], recorded, ("steps",), advice)
+    training = Training(spec, max_nodes=limits["nodes"], max_points=limits["points"])
     held = training.model.points * len(training.model.graph.nodes)
     if held > limits["evaluation_work"]:
         raise LimitExceeded("evaluation_work", limits["evaluation_work"], held, ("data",), "send fewer points")
@@ -237,13 +245,3 @@ def _check_network(model: Mapping[str, Any], limits: Mapping[str, int]) -> None:
     if parameters > limits["parameters"]:
         advice = "take fewer or narrower layers"
         raise LimitExceeded("parameters", limits["parameters"], parameters, ("model", "layers"), advice)
-
-
-def _check_graph(graph: Any, limits: Mapping[str, int]) -> None:
-    """Count the nodes; whatever else is wrong with the graph the training will say."""
-    try:
-        Graph.from_dict(graph, max_nodes=limits["nodes"], max_points=limits["points"])
-    except LimitExceeded as error:
-        raise error.under("model", "graph") from None
-    except InvalidInput:
-        return

@@ -174,6 +174,21 @@ def test_openapi_without_the_extra_says_how_to_get_it(monkeypatch, capsys):
     assert "pip install 'chainrule[local]'" in capsys.readouterr().err
 
 
+def test_serve_help_names_every_setting(capsys, monkeypatch):
+    from chainrule_service.settings import LIMITS, Settings
+
+    names = [name for name in Settings.__dataclass_fields__ if name != "limits"] + [f"limit_{name}" for name in LIMITS]
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--help"])
+    assert caught.value.code == 0
+    words = capsys.readouterr().out.replace("=", " ").replace(";", " ").replace(")", " ").replace("(", " ").split()
+    assert {f"CHAINRULE_{name.upper()}" for name in names} <= set(words)
+    monkeypatch.setitem(sys.modules, "chainrule_service.settings", None)
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    assert "pip install 'chainrule[service]'" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

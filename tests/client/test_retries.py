@@ -8,7 +8,7 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ReadTimeoutError
 
 import chainrule
 from chainrule import _errors
@@ -16,6 +16,7 @@ from chainrule._errors import APIStatusError, FieldError, Problem, status_error
 from chainrule._retries import LONGEST_DELAY, never_arrived, retry_after, retry_delay
 
 REFUSED = requests.ConnectionError(MaxRetryError(None, "/", NewConnectionError(None, "refused")))
+LATE = requests.ConnectionError(ReadTimeoutError(None, "/", "Read timed out."))
 BROKEN = requests.ConnectionError("reset by peer")
 
 
@@ -35,7 +36,7 @@ def test_what_would_come_back_is_not(status):
     assert delay(status) is None
 
 
-@pytest.mark.parametrize("outcome", [BROKEN, requests.ReadTimeout(), requests.ConnectTimeout(), REFUSED])
+@pytest.mark.parametrize("outcome", [BROKEN, requests.ConnectTimeout(), REFUSED])
 def test_a_computation_is_tried_again_whatever_broke(outcome):
     assert delay(outcome) == 0.5
 
@@ -61,6 +62,12 @@ def test_a_new_job_is_sent_again_only_if_the_service_did_not_take_it(outcome, he
 def test_a_request_that_cannot_be_sent_is_not_tried_again():
     assert delay(requests.exceptions.InvalidHeader()) is None
     assert delay(requests.exceptions.ChunkedEncodingError()) == 0.5
+
+
+@pytest.mark.parametrize("outcome", [requests.ReadTimeout(), LATE])
+def test_what_takes_too_long_is_not_asked_for_twice(outcome):
+    """The first request still computes."""
+    assert delay(outcome) is None
 
 
 def test_retry_after_is_honoured_up_to_two_minutes():

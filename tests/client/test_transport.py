@@ -181,6 +181,13 @@ def test_no_answer_in_time(server):
         client.version()
 
 
+def test_a_computation_that_takes_too_long_is_not_sent_again(server):
+    server.answers = ["stay silent", (200, {}, {"output": "y", "value": 1.0})]
+    with Client(server.url, timeout=0.05) as client, pytest.raises(APITimeoutError):
+        client.evaluate({"inputs": {"x": 1}, "program": "y = x"})
+    assert len(server.requests) == 1
+
+
 def test_nothing_listens():
     with Client("http://127.0.0.1:1", max_retries=0) as client:
         with pytest.raises(APIConnectionError, match="chainrule serve"):

@@ -69,7 +69,8 @@ def graphs(**options: Any) -> st.SearchStrategy[Graph]:
 #: How near to a kink, a jump or the end of a domain a tame graph may come.
 MARGIN = 0.01
 _POSITIVE_FIRST = {"log", "sqrt", "pow"}
-_COMPARING = {"max", "min", "gt", "ge", "lt", "le", "eq", "ne"}
+_JUMPING = {"gt", "ge", "lt", "le", "eq", "ne"}
+_COMPARING = {"max", "min", *_JUMPING}
 
 
 def _is_tame(op: str, arguments: list[float], result: float) -> bool:
@@ -92,6 +93,7 @@ def tame_graphs(draw: st.DrawFn, *, operations: Sequence[str] = tuple(OPERATIONS
     numbers = st.floats(-3.0, 3.0)
     inputs = {f"x{number}": draw(numbers) for number in range(1, draw(st.integers(1, 4)) + 1)}
     data: dict[str, float] = dict(inputs)
+    conditions: set[str | float] = set()
     nodes = []
     for number in range(1, draw(st.integers(1, max_nodes)) + 1):
         op = draw(st.sampled_from(operations))
@@ -99,8 +101,12 @@ def tame_graphs(draw: st.DrawFn, *, operations: Sequence[str] = tuple(OPERATIONS
         for _ in range(OPERATIONS[op].arity):
             args.append(draw(numbers if draw(st.integers(0, 5)) == 0 else st.sampled_from(list(data)[::-1])))
         plain = [data[a] if isinstance(a, str) else a for a in args]
-        if not _is_tame(op, plain, OPERATIONS[op].value(*plain)):
+        # `where` jumps where its condition passes through 0; the result of a tame comparison stays what it is.
+        jumps = op == "where" and args[0] not in conditions and abs(plain[0]) <= MARGIN
+        if jumps or not _is_tame(op, plain, OPERATIONS[op].value(*plain)):
             op, args, plain = "tanh", args[:1], plain[:1]
+        if op in _JUMPING:
+            conditions.add(f"n{number}")
         data[f"n{number}"] = OPERATIONS[op].value(*plain)
         nodes.append({"id": f"n{number}", "op": op, "args": args})
     outputs = draw(st.lists(st.sampled_from(list(data)[::-1]), min_size=1, max_size=2, unique=True))

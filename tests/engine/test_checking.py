@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from tests.engine.strategies import tame_graphs
 
-from chainrule_engine.checking import DEFAULT_STEP, GradientCheck, check_gradients
+from chainrule_engine.checking import DEFAULT_STEP, RUNGS, GradientCheck, check_gradients, cost
 from chainrule_engine.errors import EvaluationError
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
@@ -118,11 +118,81 @@ def test_a_branch_that_was_chosen_passes_and_branches_that_meet_are_a_kink() -> 
     assert (outcome, interval) == ("kink", pytest.approx((0.0, 1.0)))
 
 
-@pytest.mark.parametrize("text", ["y = 1 / x", "y = log(x)", "y = sqrt(x)", "y = log(x - 1)"])
-def test_where_nothing_is_finite_nothing_passes(text: str) -> None:
+@pytest.mark.parametrize("text", ["y = 1 / x", "y = log(x)", "y = sqrt(x)"])
+def test_a_gradient_that_is_not_finite_fails(text: str) -> None:
     found = check_gradients(program(text, x=0.0))
     assert not found.passed
     assert found.checks[0].outcome == "failed"
+
+
+@pytest.mark.parametrize("x", [1e-6, -1e-6, 3e-7, 1e-9])
+@pytest.mark.parametrize("text", ["y = relu(x)", "y = abs(x)", "y = max(x, 0)", "y = where(x > 0, x * x, 2 * x)"])
+def test_a_point_beside_a_kink_or_a_jump_is_smooth(text: str, x: float) -> None:
+    assert check(text, x) == ("passed", None)
+
+
+@pytest.mark.parametrize(("text", "name"), [("y = log(x)", "log"), ("y = sqrt(x)", "sqrt"), ("y = 1 / x", "div")])
+@pytest.mark.parametrize("x", [1e-3, 1e-6, 1e-8])
+def test_the_end_of_a_domain_near_by_is_no_matter(text: str, name: str, x: float, monkeypatch) -> None:
+    assert check(text, x) == ("passed", None)
+    break_rule(monkeypatch, name, len(OPERATIONS[name].partials) - 1)
+    assert check(text, x) == ("failed", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "x"),
+    [
+        ("y = (x > 0) * 1.0", 0.0),
+        ("y = (x >= 0) + 3 * x", 0.0),
+        ("y = where(x == 0, 1, 0)", 0.0),
+        ("y = where(x > 0, 1, where(x < 0, -1, 0))", 0.0),
+        ("y = where(x > 1, x * x, 5)", 1.0),
+        # Not finite at the point, or beside it as near as the differences go.
+        ("y = log(x - 1)", 0.0),
+        ("y = log(x)", 1e-30),
+        ("y = 1 / x", 1e-20),
+        # Far steeper than the finest step.
+        ("y = tanh(1e14 * x)", 1e-14),
+        ("y = where(abs(x) < 1e-8, 5 * x, x * x)", 0.0),
+    ],
+)
+def test_what_the_differences_cannot_tell_is_undecided(text: str, x: float) -> None:
+    assert check(text, x) == ("undecided", None)
+    assert check_gradients(program(text, x=x)).passed
+
+
+def test_a_wrong_gradient_beside_a_jump_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_rule(monkeypatch, "mul", 0)
+    assert check("y = (x > 0) * 7.0 + x * 3", 0.0) == ("undecided", None)
+    assert check("y = (x > 0) * 7.0 + x * 3", 1e-7) == ("failed", None)
+
+
+def test_the_truncation_forgives_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By h = 2**-5 the cubic's difference is off by h² = 1e-3, which a finer rung is not.
+    cubic = program("y = x * x * x", x=1.0)
+    (found,) = check_gradients(cubic, step=0.03125).checks
+    assert (found.outcome, found.allowed < 1e-5) == ("passed", True)
+    break_rule(monkeypatch, "mul", 0, 1.0001)
+    assert check_gradients(cubic, step=0.03125).checks[0].outcome == "failed"
+    # Of one step's truncation no more than an eighth of the gradient is forgiven: here nothing finer is left.
+    assert check("y = sin(1e13 * x)", 0.25)[0] in ("undecided", "failed")
+
+
+@pytest.mark.parametrize("x", [1e308, -1e308, 1.7e308])
+def test_outputs_whose_sum_is_not_finite_are_undecided(x: float) -> None:
+    for text in ("a = x * 10\nb = -x * 10", "a = x * 1\nb = x * 1"):
+        (found,) = check_gradients(program(text, x=x, output=["a", "b"])).checks
+        assert found.outcome == "undecided"
+        assert math.isnan(found.numeric)
+
+
+def test_a_step_too_small_for_the_input_is_undecided() -> None:
+    (found,) = check_gradients(program("y = x * x", x=3.0), step=1e-300).checks
+    assert found.outcome == "undecided"
+
+
+def test_the_cost_counts_the_nudges_of_every_named_input() -> None:
+    assert cost(program("y = x * w", x=1.0, w=2.0, _k=3.0)) == (3 + 1) * (1 + 2 * 4 * RUNGS)
 
 
 def test_an_infinity_aside_hides_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

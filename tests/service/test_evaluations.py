@@ -113,6 +113,8 @@ def test_dot_by_accept(call, neuron):
     ("accept", "media_type"),
     [
         ("*/*", "application/json"),
+        ("", "application/json"),
+        (" ", "application/json"),
         ("application/*", "application/json"),
         ("image/*", "image/svg+xml"),
         ("text/html, image/svg+xml;q=0.9, application/json;q=0.8", "image/svg+xml"),
@@ -212,6 +214,31 @@ def test_limit_of_numbers_in_an_answer(call_with):
     call(PATH, {"graph": more, "derivative": "none"})
     unnamed = {"inputs": {"x": [1, 2]}, "program": "z = -(-x)"}
     call(PATH, {"graph": unnamed})
+    several = graph | {"output": ["y"]}  # each output once more, in `value`
+    assert limited(call(PATH, {"graph": several}, 422)) == ("answer_numbers", 8, 10, "#/graph")
+
+
+def test_steps_count_among_the_numbers_of_an_answer(call_with):
+    graph = {"inputs": {"x": 2}, "program": "y = -x\nz = y*x"}  # 3 values, 3 gradients; 3 steps of 4 numbers
+    request = {"graph": graph, "trace": True}
+    call_with(limits={"answer_numbers": 18})(PATH, request)
+    call = call_with(limits={"answer_numbers": 17})
+    assert limited(call(PATH, request, 422)) == ("answer_numbers", 17, 18, "#/graph")
+    call(PATH, {"graph": graph})
+
+
+def test_minus_zero_stays_what_it_is(call_with):
+    request = {"graph": {"inputs": {"x": 0}, "program": "y = 1/x"}}
+    text = json.dumps(request).replace('"x": 0', '"x": -0')
+    assert call_with()(PATH, raw=text.encode())["value"] == "-Infinity"
+
+
+def test_the_digest_is_that_of_the_text_up_to_its_last_member(client):
+    """Even where an id is called as it is."""
+    request = {"graph": {"inputs": {"digest": 2.0}, "program": "y = digest*digest"}}
+    text = client.post(PATH, json=request).get_data(as_text=True)
+    head, _, tail = text.rpartition(',"digest"')
+    assert tail == f':"sha256:{hashlib.sha256((head + "}").encode()).hexdigest()}"}}'
 
 
 # ---------------------------------------------------------------------------------------------------- batches

@@ -62,12 +62,25 @@ def test_bad_requests(call, neuron, change, pointer):
 @pytest.mark.parametrize("step", [1e-12, None, 0.5])
 def test_edges_give_an_answer(call, program, x, step):
     answer = call(PATH, {"graph": {"inputs": {"x": x}, "program": program}, "step": step})
-    assert answer["checks"][0]["outcome"] in ("passed", "failed", "kink")
+    assert answer["checks"][0]["outcome"] in ("passed", "failed", "kink", "undecided")
+
+
+def test_a_jump_is_undecided(call):
+    answer = call(PATH, {"graph": {"inputs": {"x": 0.0}, "program": "y = (x > 0) * 1.0"}})
+    assert (answer["passed"], answer["checks"][0]["outcome"]) == (True, "undecided")
+
+
+@pytest.mark.parametrize("program", ["a = x*10\nb = -x*10", "a = x*1\nb = x*1"])
+@pytest.mark.parametrize("x", [1e308, 1.7e308])
+def test_outputs_whose_sum_overflows_are_undecided(call, program, x):
+    answer = call(PATH, {"graph": {"inputs": {"x": x}, "program": program, "output": ["a", "b"]}})
+    check = answer["checks"][0]
+    assert (check["outcome"], check["numeric"]) == ("undecided", "NaN")
 
 
 def test_limit_of_work(call_with):
-    call = call_with(limits={"gradient_check_work": 10})
+    call = call_with(limits={"gradient_check_work": 50})
     call(PATH, {"graph": {"inputs": {"x": 1}, "program": "y = -x"}})
     problem = call(PATH, {"graph": {"inputs": {"x": 1}, "program": "y = -(-x)"}}, 422)
-    assert (problem["limit"], problem["maximum"], problem["requested"]) == ("gradient_check_work", 10, 15)
+    assert (problem["limit"], problem["maximum"], problem["requested"]) == ("gradient_check_work", 50, 63)
     assert problem["errors"][0]["pointer"] == "#/graph"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import sqlite3
+
 import pytest
 
 from chainrule_engine.errors import LimitExceeded, Problem, TrainingError
 from chainrule_service import jobs
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
-from chainrule_service.training import GRAPH_EXAMPLE, prepare, read
+from chainrule_service.training import GRAPH_EXAMPLE, NETWORK_EXAMPLE, prepare, read
 
 
 def task(run):
@@ -58,6 +61,41 @@ def test_progress_is_recorded_on_the_way(store):
     job = jobs.run(task(run), store)
     assert [entry["progress"]["step"] for entry in seen][-1] == GRAPH_EXAMPLE["steps"] == job["progress"]["step"]
     assert job["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("spec", [NETWORK_EXAMPLE | {"steps": 15_000}, GRAPH_EXAMPLE | {"steps": 50_000}])
+def test_progress_does_not_wait_for_the_end(spec):
+    """A training of some seconds is seen on its way, be it of few long steps or of many short ones."""
+    compiled = prepare(read(copy.deepcopy(spec)), Settings())
+
+    class Seen(Exception):
+        pass
+
+    def report(progress):
+        assert 0 < progress["step"] < spec["steps"]
+        raise Seen
+
+    with pytest.raises(Seen):
+        jobs.training.run(compiled, report)
+
+
+def test_a_job_survives_a_database_that_is_locked_meanwhile(tmp_path):
+    store = Store(tmp_path, patience=0.01)
+    writer = sqlite3.connect(tmp_path / "chainrule.sqlite3", isolation_level=None)
+
+    def run(report):
+        writer.execute("BEGIN IMMEDIATE")
+        report({"step": 1, "steps": 2, "loss": 0.5})
+        return {"loss_history": [0.5]}
+
+    job = jobs.to_wire(jobs.run(task(run), store))
+    assert (job["state"], job["result"]) == ("succeeded", {"loss_history": [0.5]})
+    assert job["finished_at"]
+    writer.close()
+    store.check()
+    store.create({"type": "training", "spec": {}, "spec_digest": "", "engine": {}})
+    assert {entry["state"] for entry in store.page(9)} == {"succeeded", "running"}
+    store.close()
 
 
 def test_a_task_over_the_limit():

@@ -231,7 +231,7 @@ def test_faults_in_the_envelope(call, body, pointer):
 
 
 def test_a_job_over_the_limit_is_refused_with_advice(call, network):
-    problem = call(PATH, training(network | {"steps": 10**9}), 422)
+    problem = call(PATH, training(network | {"steps": 400_000}), 422)
     assert problem["type"] == "/problems/limit-exceeded"
     assert problem["limit"] == "job_work"
     assert problem["requested"] > problem["maximum"]
@@ -257,6 +257,28 @@ def test_limits_of_a_graph_and_its_points(call_with, line):
     assert (nodes["limit"], nodes["errors"][0]["pointer"]) == ("nodes", "#/spec/model/graph/program")
     points = call_with(limits={"evaluation_work": 10})(PATH, training(line), 422)
     assert (points["limit"], points["errors"][0]["pointer"]) == ("evaluation_work", "#/spec/data")
+
+
+def test_a_graph_has_no_more_parameters_than_a_network(call_with, line):
+    problem = call_with(limits={"parameters": 1})(PATH, training(line), 422)
+    assert (problem["limit"], problem["maximum"], problem["requested"]) == ("parameters", 1, 2)
+    assert problem["errors"][0]["pointer"] == "#/spec/model/parameters"
+
+
+def test_the_history_is_part_of_the_answer(call_with, network):
+    call = call_with(limits={"answer_numbers": 99})
+    problem = call(PATH, training(network), 422)  # 50 steps, each with a loss and an accuracy
+    assert (problem["limit"], problem["requested"]) == ("answer_numbers", 100)
+    assert problem["errors"][0]["pointer"] == "#/spec/steps"
+    assert "fewer steps" in problem["detail"]
+    assert call(PATH, training(network | {"steps": 49}), 201)["state"] == "succeeded"
+
+
+def test_many_cheap_steps_are_refused(call):
+    """Each costs little, and is recorded all the same."""
+    model = {"graph": {"inputs": {"w": 1}, "program": "L = w*w"}, "parameters": ["w"], "loss": "L"}
+    spec = {"model": model, "optimizer": {"name": "sgd", "learning_rate": 0.1}, "steps": 100_000_000}
+    assert call(PATH, training(spec), 422)["type"] == "/problems/limit-exceeded"
 
 
 @pytest.fixture
@@ -285,6 +307,17 @@ def test_long_work_is_sent_away_when_every_place_is_taken(client, busy, path, bo
     answer = client.post(path, json=body)
     assert (answer.status_code, answer.json["type"]) == (503, "/problems/service-unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_large_drawings_are_long_work(client, busy):
+    small, large = ({"graph": {"inputs": {"x": 1}, "program": "y = x\n" + "y = y*x\n" * n}} for n in (10, 900))
+    for graph, accept, status in (
+        (small, "image/svg+xml", 200),
+        (large, "image/svg+xml", 503),
+        (large, "text/vnd.graphviz", 200),
+        (large, "application/json", 200),
+    ):
+        assert client.post("/v1/evaluations", json=graph, headers={"Accept": accept}).status_code == status
 
 
 def test_short_work_is_done_all_the_same(call, busy, network, neuron):

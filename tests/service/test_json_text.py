@@ -41,6 +41,10 @@ def test_numbers_that_are_not_finite_become_strings(numbers):
     assert repr(back(loads(text.encode())["numbers"])) == repr(numbers)
 
 
+def test_zero_keeps_its_sign():
+    assert [math.copysign(1.0, number) for number in loads(b"[-0, 0, -0.0, -0e0]")] == [-1.0, 1.0, -1.0, -1.0]
+
+
 def test_the_three_strings():
     assert dumps([math.nan, math.inf, -math.inf]) == '["NaN","Infinity","-Infinity"]'
     assert finite({"a": (1.0, math.nan)}) == {"a": [1.0, "NaN"]}

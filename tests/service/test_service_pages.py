@@ -10,7 +10,7 @@ import pytest
 from chainrule_engine import ENGINE
 from chainrule_engine.operations import OPERATIONS
 from chainrule_service.problems import PROBLEM_TYPES
-from chainrule_service.settings import LIMITS
+from chainrule_service.settings import FIXED_LIMITS, LIMITS
 
 
 def test_the_catalogue_is_the_engines_table(call):
@@ -25,9 +25,17 @@ def test_the_catalogue_is_the_engines_table(call):
         assert entry["description"]
 
 
+def test_every_limit_of_an_answer_is_listed(call):
+    listed = {entry["name"]: entry["value"] for entry in call("/v1/limits")["data"]}
+    graph = {"inputs": {"x": 1.0}, "program": "y = x\n" + "y = y*x\n" * 1500}
+    problem = call("/v1/evaluations", {"graph": graph}, 422, headers={"Accept": "image/svg+xml"})
+    assert listed[problem["limit"]] == problem["maximum"]
+    assert {"drawing_size", "drawing_lines"} < listed.keys()
+
+
 def test_limits_show_value_default_and_maximum(call_with):
     data = {entry["name"]: entry for entry in call_with(limits={"nodes": 7})("/v1/limits")["data"]}
-    assert data.keys() == LIMITS.keys()
+    assert data.keys() == {*LIMITS, *(limit.name for limit in FIXED_LIMITS)}
     assert data["nodes"]["value"] == 7
     assert (data["nodes"]["default"], data["nodes"]["maximum"]) == (100_000, 1_000_000)
     for name, entry in data.items():

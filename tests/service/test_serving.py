@@ -20,6 +20,7 @@ import pytest
 from chainrule_service.documented import NEURON
 from chainrule_service.serving import check_address, serve
 from chainrule_service.settings import Settings, SettingsError
+from chainrule_service.store import Store
 from chainrule_service.training import NETWORK_EXAMPLE
 
 SCRIPT = """
@@ -74,6 +75,15 @@ class Server:
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
+
+    def worker(self, folder):
+        """Return the process that runs the one job in the table."""
+        store = Store(folder)
+        try:
+            (job,) = store.page(2)
+        finally:
+            store.close()
+        return int(job["worker"].rpartition(":")[2])
 
     def send(self, raw, *, half_close=False):
         """Send bytes and return everything that comes back until the server ends the connection."""
@@ -254,6 +264,25 @@ def test_a_job_that_was_killed_with_its_server_becomes_failed(tmp_path):
     with Server(tmp_path) as server:
         (job,) = server.call("/v1/jobs")["data"]
         assert (job["state"], job["failure"]["code"]) == ("failed", "server-stopped")
+
+
+def test_a_job_whose_process_was_killed_becomes_failed_at_once(tmp_path):
+    with Server(tmp_path) as server:
+        body = json.dumps({"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 50_000}}).encode()
+        headers = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(post("/v1/jobs", body, *headers))
+            while not server.call("/v1/jobs")["data"]:
+                pass
+            os.kill(server.worker(tmp_path), signal.SIGKILL)
+            assert connection.recv(100) == b""
+        deadline = time.monotonic() + 30
+        while (job := server.call("/v1/jobs")["data"][0])["state"] == "running":
+            assert time.monotonic() < deadline, "the job runs on, though nobody does"
+        assert (job["state"], job["failure"]["code"]) == ("failed", "worker-died")
+        assert server.call("/v1/evaluations", {"graph": NEURON})["digest"]
+        assert server.stop(signal.SIGTERM) == 0
+        assert "SIGKILL" in server.errors
 
 
 def test_jobs_outlive_a_restart(tmp_path):

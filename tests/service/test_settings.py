@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_arguments_win_and_none_counts_as_not_given():
     settings = Settings.from_env(environ, port=2, host=None, data=Path("here"), workers=None, insecure=False)
     assert (settings.port, settings.host, settings.data, settings.insecure) == (2, "::1", Path("here"), False)
     assert settings.workers >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores")
+def test_there_is_a_worker_for_each_core_that_the_process_may_use():
+    cores = os.sched_getaffinity(0)
+    assert Settings.from_env({}).workers == min(len(cores), 8)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert Settings.from_env({}).workers == 1
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_empty_variables_count_as_not_given():

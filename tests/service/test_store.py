@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from sqlalchemy.exc import StatementError
 
 from chainrule_service.store import Store
 
@@ -84,6 +85,62 @@ def test_jobs_of_a_dead_server_become_failed(store):
     assert store.get(running)["finished_at"]
     assert store.get(done)["state"] == "succeeded"
     assert store.fail_abandoned() == 0
+
+
+def test_jobs_of_a_dead_process_become_failed(store):
+    job_id = store.create(JOB)
+    assert store.fail_abandoned(os.getpid() + 1) == 0
+    assert store.get(job_id)["state"] == "running"
+    assert store.fail_abandoned(os.getpid()) == 1
+    assert store.get(job_id)["failure"]["code"] == "worker-died"
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """Return a store with little patience, and a function that locks its database or frees it."""
+    store = Store(tmp_path, patience=0.01)
+    writer = sqlite3.connect(tmp_path / "chainrule.sqlite3", isolation_level=None)
+    yield store, writer.execute
+    writer.close()
+    store.close()
+
+
+def test_progress_that_cannot_be_recorded_stops_nothing(locked, caplog):
+    store, execute = locked
+    job_id = store.create(JOB)
+    execute("BEGIN IMMEDIATE")
+    store.progress(job_id, {"step": 1})
+    assert job_id in caplog.text
+    assert store.get(job_id)["progress"] is None
+
+
+@pytest.mark.parametrize("ending", [{"result": {"loss_history": [1.0]}}, {"failure": {"code": "x", "detail": "y"}}])
+def test_an_end_that_cannot_be_recorded_is_told_and_recorded_later(locked, caplog, ending):
+    store, execute = locked
+    job_id = store.create(JOB)
+    other = Store(store.folder)
+    other.check()
+    execute("BEGIN IMMEDIATE")
+    store.finish(job_id, **ending)
+    assert job_id in caplog.text
+    told = store.get(job_id)
+    assert told["state"] != "running"
+    assert told["result"] == ending.get("result")
+    assert [job["state"] for job in store.page(1)] == [told["state"]]
+    assert "result" not in store.page(1)[0]
+    assert other.get(job_id)["state"] == "running"
+    execute("ROLLBACK")
+    store.create(JOB)
+    assert other.get(job_id) == told == store.get(job_id)
+    other.close()
+
+
+def test_an_end_that_nothing_can_record_holds_up_nothing_else(store):
+    job_id = store.create(JOB)
+    with pytest.raises(StatementError):
+        store.finish(job_id, result=object())
+    store.finish(job_id, failure={"code": "x", "detail": "y"})
+    assert store.get(job_id)["state"] == "failed"
 
 
 def test_many_threads(store):

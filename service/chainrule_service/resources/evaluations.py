@@ -24,6 +24,9 @@ blueprint = Blueprint("evaluations", __name__, description="Values, gradients an
 #: How to draw, for each media type besides JSON.
 _DRAWERS: Mapping[str, Callable[..., str]] = {"image/svg+xml": to_svg, "text/vnd.graphviz": to_dot}
 
+#: What it takes to lay out one value of a drawing, in node evaluations, roughly.
+_LAYOUT_WORK: Mapping[str, int] = {"image/svg+xml": 1_000}
+
 _REQUEST = evaluation.EvaluationRequest()
 
 
@@ -40,7 +43,7 @@ _STEP = record(
     "One addition to a gradient: contribution = upstream * local, and total is the sum so far.",
     {
         "from": {"type": "string"},
-        "to": {"type": ["string", "null"]},
+        "to": {"type": "string"},
         "op": {"type": "string"},
         "upstream": ref("Number"),
         "local": ref("Number"),
@@ -72,7 +75,10 @@ SCHEMAS: Mapping[str, JsonSchema] = {
             "engine": ref("Engine"),
             "digest": {
                 "type": "string",
-                "description": 'SHA-256 of the text of this object without this member: cut at `,"digest"`, then `}`.',
+                "description": (
+                    'SHA-256 of the text of this object without this member: cut at the last `,"digest"`, then `}`. '
+                    "The order of the members of `values` and `gradients` is that of the request."
+                ),
                 "pattern": "^sha256:[0-9a-f]{64}$",
             },
         },
@@ -129,11 +135,12 @@ def evaluate() -> Response:
     shared = service()
     size = evaluation.size_of(loaded)
     evaluation.check_size(size, shared.settings)
-    with shared.room_for(size.work):
+    values = len(loaded["graph"].inputs) + len(loaded["graph"].nodes)
+    with shared.room_for(size.work + values * _LAYOUT_WORK.get(media_type, 0)):
         evaluated = evaluation.run(loaded)
-    if media_type == JSON:
-        return json_answer(evaluation.answer_text(evaluated), headers={"Vary": "Accept"})
-    drawing = _draw(_DRAWERS[media_type], loaded["graph"], evaluated)
+        if media_type == JSON:
+            return json_answer(evaluation.answer_text(evaluated), headers={"Vary": "Accept"})
+        drawing = _draw(_DRAWERS[media_type], loaded["graph"], evaluated)
     return Response(drawing, content_type=f"{media_type}; charset=utf-8", headers={"Vary": "Accept"})
 
 
@@ -178,7 +185,7 @@ def _wanted() -> str:
     Raises:
         RequestError: none that there is would be accepted (406), or drawing parameters come without a drawing (422).
     """
-    accepted = request.environ.get("HTTP_ACCEPT", "*/*")
+    accepted = request.environ.get("HTTP_ACCEPT", "").strip() or "*/*"  # RFC 9110: empty, it asks for nothing
     media_type: str | None = JSON
     if accepted not in ("*/*", JSON):  # what nearly every client sends
         media_type = request.accept_mimetypes.best_match([JSON, *_DRAWERS])

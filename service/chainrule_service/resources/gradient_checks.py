@@ -8,7 +8,7 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from chainrule_engine import ENGINE
-from chainrule_engine.checking import check_gradients
+from chainrule_engine.checking import OUTCOMES, check_gradients, cost
 from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.graph import Graph
 from chainrule_service.data_fields import GraphField
@@ -18,16 +18,13 @@ from chainrule_service.fields import Envelope, JsonSchema, Number
 
 blueprint = Blueprint("gradient-checks", __name__, description="Gradients against central differences.")
 
-#: Each input is nudged so often.
-_NUDGES = 4
-
 
 class GradientCheckRequest(Envelope):
     """What a gradient check takes."""
 
     graph = GraphField(required=True)
     step = Number(
-        "The difference for an input of magnitude up to 1; in proportion above.",
+        "The largest difference for an input of magnitude up to 1, in proportion above; smaller ones are tried too.",
         least=1e-12,
         most=0.5,
         load_default=None,
@@ -47,14 +44,16 @@ SCHEMAS: Mapping[str, JsonSchema] = {
             "checks": {
                 "type": "array",
                 "items": record(
-                    "One input. At a kink any number in the interval is right.",
+                    "One input. At a kink any number in the interval is right. Undecided: the differences cannot tell, "
+                    "because the function jumps here, is too steep, or is not finite on both sides (numeric is then "
+                    "NaN).",
                     {
                         "input": {"type": "string"},
                         "gradient": ref("Number"),
                         "numeric": ref("Number"),
                         "error": ref("Number"),
                         "allowed": ref("Number"),
-                        "outcome": {"type": "string", "enum": ["passed", "failed", "kink"]},
+                        "outcome": {"type": "string", "enum": list(OUTCOMES)},
                         "interval": {"type": "array", "items": ref("Number"), "minItems": 2, "maxItems": 2},
                     },
                     optional=("interval",),
@@ -76,8 +75,7 @@ def check() -> Response:
     """Compare the gradients of a graph with central differences, aware of kinks."""
     loaded = read_body(_REQUEST)
     graph: Graph = loaded.pop("graph")
-    size = len(graph.inputs) + len(graph.nodes)
-    work, most = size * (1 + _NUDGES * len(graph.inputs)), service().settings.limits["gradient_check_work"]
+    work, most = cost(graph), service().settings.limits["gradient_check_work"]
     if work > most:
         raise LimitExceeded("gradient_check_work", most, work, ("graph",), "check a smaller part of the graph")
     with service().room_for(work):

@@ -62,8 +62,21 @@ _JOB: dict[str, JsonSchema] = {
     ),
     "result": {"anyOf": [ref("TrainingResult"), ref("EvaluationResult"), {"type": "null"}]},
     "failure": or_null(record("Why there is no result.", {"code": {"type": "string"}, "detail": {"type": "string"}})),
-    "spec": {"type": "object", "description": "What was asked for, with defaults filled in."},
-    "spec_digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
+    "spec": {
+        "type": "object",
+        "description": (
+            "What was asked for; in that of a training, fields that were left out have their defaults, except `init` "
+            "and the settings of the optimiser."
+        ),
+    },
+    "spec_digest": {
+        "type": "string",
+        "description": (
+            "SHA-256 of `spec` as JSON text with sorted keys and no spaces. Equal digests tell of equal "
+            "specifications; two that mean the same may differ in it, by `2` for `2.0` or by a default spelt out."
+        ),
+        "pattern": "^sha256:[0-9a-f]{64}$",
+    },
     "engine": ref("Engine"),
     "attempts": {"type": "integer"},
     "created_at": _TIME,

@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from chainrule_service.documented import documented, record, ref
 from chainrule_service.exchange import answer, service
 from chainrule_service.fields import JsonSchema
-from chainrule_service.settings import LIMITS
+from chainrule_service.settings import FIXED_LIMITS, LIMITS
 
 blueprint = Blueprint("limits", __name__, description="How large a request may be.")
 
@@ -42,12 +42,12 @@ def list_limits() -> Response:
             "data": [
                 {
                     "name": limit.name,
-                    "value": values[limit.name],
+                    "value": values.get(limit.name, limit.default),
                     "default": limit.default,
                     "maximum": limit.maximum,
                     "description": limit.description,
                 }
-                for limit in LIMITS.values()
+                for limit in (*LIMITS.values(), *FIXED_LIMITS)
             ]
         }
     )

@@ -34,7 +34,7 @@ def home() -> Response:
 @blueprint.get("/v1/version")
 @documented(answers={200: ("The version.", ref("Version"))})
 def version() -> Response:
-    """Return the version of the engine: equal versions give equal bits."""
+    """Return the version of the engine: with the same C library, equal versions give equal bits."""
     return answer({"name": "chainrule", "engine": ENGINE})
 
 
@@ -54,5 +54,5 @@ def readyz() -> Response:
     except (OSError, SQLAlchemyError) as error:
         current_app.logger.error("not ready: %s", error)
         detail = "the jobs table cannot be read or written; the server's log has the cause"
-        raise RequestError("service-unavailable", detail, headers={"Retry-After": "5"}) from error
+        raise RequestError("service-unavailable", detail) from error
     return answer({"status": "ok"})
