@@ -6,19 +6,17 @@ import math
 from collections import defaultdict
 
 import autograd
-import autograd.numpy as anp
 import numpy as np
 import pytest
-from autograd.extend import defvjp, primitive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.strategies import exact, graphs, tame_graphs
+from tests.engine.twins import HIPS
 
 from chainrule_engine import ENGINE
 from chainrule_engine.derivatives import DERIVATIVES, MAX_WARNED_POINTS, MAX_WARNINGS, evaluate
 from chainrule_engine.errors import MAX_PROBLEMS, EvaluationError
 from chainrule_engine.graph import Graph
-from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.value import Value
 
 
@@ -77,43 +75,6 @@ def test_what_feeds_no_output_has_a_value_and_a_gradient_of_zero() -> None:
 
 
 # ------------------------------------------------------------------------------------ an independent engine
-
-
-stop = primitive(lambda x: x)
-defvjp(stop, lambda ans, x: lambda g: 0.0 * g)
-
-HIPS = {
-    "add": anp.add,
-    "sub": anp.subtract,
-    "mul": anp.multiply,
-    "div": anp.true_divide,
-    "neg": anp.negative,
-    "pow": anp.power,
-    "abs": anp.abs,
-    "exp": anp.exp,
-    "log": anp.log,
-    "sqrt": anp.sqrt,
-    "sin": anp.sin,
-    "cos": anp.cos,
-    "tanh": anp.tanh,
-    "sigmoid": lambda x: 1.0 / (1.0 + anp.exp(-x)),
-    "relu": lambda x: anp.maximum(x, 0.0),
-    "softplus": lambda x: anp.logaddexp(0.0, x),
-    "max": anp.maximum,
-    "min": anp.minimum,
-    "where": lambda c, x, y: anp.where(c, x, y),
-    "stop_gradient": stop,
-    "gt": lambda x, y: 1.0 * anp.greater(x, y),
-    "ge": lambda x, y: 1.0 * anp.greater_equal(x, y),
-    "lt": lambda x, y: 1.0 * anp.less(x, y),
-    "le": lambda x, y: 1.0 * anp.less_equal(x, y),
-    "eq": lambda x, y: 1.0 * anp.equal(x, y),
-    "ne": lambda x, y: 1.0 * anp.not_equal(x, y),
-}
-
-
-def test_the_independent_engine_knows_every_operation() -> None:
-    assert HIPS.keys() == OPERATIONS.keys()
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from mpmath import mp
 from tests.engine.edges import CONVENTIONS, EDGES
 from tests.engine.oracle import ORACLES, points, quantities, ulps, worst_errors
+from tests.engine.twins import HIPS
+from tests.torch.counterparts import PYTORCH
 
 from chainrule_engine.derivatives import evaluate
 from chainrule_engine.graph import Graph
@@ -36,11 +38,25 @@ def computed(name, *args):
 # -------------------------------------------------------------------------------------------------- the table itself
 
 
-def test_every_operation_has_an_oracle_and_edges():
-    for where, names in (("ORACLES in tests/engine/oracle.py", ORACLES), ("EDGES in tests/engine/edges.py", EDGES)):
-        missing, gone = OPERATIONS.keys() - names.keys(), names.keys() - OPERATIONS.keys()
-        assert not missing, f"add {', '.join(sorted(missing))} to {where}: no operation goes without a truth"
-        assert not gone, f"take {', '.join(sorted(gone))} out of {where}: the engine has no such operation"
+#: What the tests hold of every operation, and where.
+TABLES = {
+    "ORACLES in tests/engine/oracle.py": ORACLES,
+    "EDGES in tests/engine/edges.py": EDGES,
+    "HIPS in tests/engine/twins.py": HIPS,
+    "PYTORCH in tests/torch/counterparts.py": PYTORCH,
+}
+
+
+@pytest.mark.parametrize("where", TABLES)
+def test_every_operation_is_in_the_tables_of_the_tests(where):
+    missing, gone = OPERATIONS.keys() - TABLES[where].keys(), TABLES[where].keys() - OPERATIONS.keys()
+    assert not missing, f"add {', '.join(sorted(missing))} to {where}: no operation goes without a truth"
+    assert not gone, f"take {', '.join(sorted(gone))} out of {where}: the engine has no such operation"
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_an_oracle_has_a_partial_for_each_argument(name):
+    assert OPERATIONS[name].arity == len(ORACLES[name].partials)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -49,7 +65,6 @@ def test_an_entry_describes_itself(name):
     arguments = [f"ARGUMENT{number}" for number in range(operation.arity)]
     latex = operation.latex.format(*arguments)
     assert operation.name == name
-    assert operation.arity == len(ORACLES[name].partials)
     assert all(argument in latex for argument in arguments)
     assert latex.count("{") == latex.count("}")
     assert operation.description
@@ -147,7 +162,9 @@ KINKS = {
 
 
 def test_the_operations_with_kinks_are_these():
-    assert KINKS.keys() == {name for name, operation in OPERATIONS.items() if operation.kink}
+    kinks = {name for name, operation in OPERATIONS.items() if operation.kink}
+    assert not kinks - KINKS.keys(), f"add {kinks - KINKS.keys()} to KINKS in tests/engine/test_operations.py"
+    assert not KINKS.keys() - kinks, f"take {KINKS.keys() - kinks} out of KINKS in tests/engine/test_operations.py"
 
 
 @pytest.mark.parametrize("name", KINKS)

@@ -33,10 +33,6 @@ def by_us(name, args):
     return [value, *(partial(*args, value) for partial in operation.partials)]
 
 
-def test_every_operation_has_a_counterpart():
-    assert PYTORCH.keys() == OPERATIONS.keys()
-
-
 # ------------------------------------------------------------------------------------------------- over its domain
 
 #: Absolute tolerances of the derivatives that PyTorch computes from the result, and so with cancellation: tanh' as
