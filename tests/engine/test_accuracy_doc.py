@@ -29,7 +29,7 @@ def test_the_document_states_a_bound_for_everything_that_an_operation_computes(n
 
 def test_the_document_names_nothing_that_is_gone():
     named = {cells[0] for cells in CELLS} - {"operation"}
-    assert named == OPERATIONS.keys()
+    assert named <= OPERATIONS.keys()
     assert f"(version {CONVENTIONS_VERSION})" in " ".join(TEXT.split())
 
 

@@ -174,8 +174,12 @@ def test_the_truncation_forgives_no_more_than_it_must(monkeypatch: pytest.Monkey
     assert (found.outcome, found.allowed < 1e-5) == ("passed", True)
     break_rule(monkeypatch, "mul", 0, 1.0001)
     assert check_gradients(cubic, step=0.03125).checks[0].outcome == "failed"
-    # Of one step's truncation no more than an eighth of the gradient is forgiven: here nothing finer is left.
-    assert check("y = sin(1e13 * x)", 0.25)[0] in ("undecided", "failed")
+    # Near a pole the finest step is still coarse; its truncation is known to within a small factor.
+    (found,) = check_gradients(program("y = 1 / x", x=3e-11)).checks
+    assert found.outcome == "passed"
+    assert found.error < found.allowed < 4 * found.error
+    # No more than an eighth of the gradient is forgiven.
+    assert check("y = 1 / x", 1e-12)[0] == "undecided"
 
 
 @pytest.mark.parametrize("x", [1e308, -1e308, 1.7e308])
