@@ -138,8 +138,8 @@ class Transport:
             return APITimeoutError(f"{where}: no answer within the timeout of {self.timeout} s")
         if isinstance(outcome, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
             return APIConnectionError(
-                f"{where}: no connection, or a broken one ({outcome}); is the service running there? "
-                "`chainrule serve` starts one"
+                f"{where}: no connection, or a broken one; is the service running there? `chainrule serve` starts one. "
+                f"({outcome})"
             )
         return APIConnectionError(f"{where}: {outcome}")
 

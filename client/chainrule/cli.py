@@ -20,6 +20,7 @@ from ._errors import ChainruleError, MissingExtraError
 from ._version import __version__
 
 FAILED, MISUSED = 1, 2
+_GRAPH_FILE = "a graph as JSON, or the body of a POST to /v1/evaluations; - reads standard input"
 
 
 class _ServeHelp(argparse.Action):
@@ -38,7 +39,10 @@ class _ServeHelp(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -46,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"chainrule {options.command}: {error}", MISUSED)
     except ChainruleError as error:
         return _fail(str(error), FAILED)
+    except FileNotFoundError as error:
+        return _fail(f"chainrule {options.command}: there is no file {error.filename}", MISUSED)
     except (ValueError, TypeError, OSError) as error:
         return _fail(f"chainrule {options.command}: {error}", MISUSED)
 
@@ -75,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--workers", type=int, metavar="N", help="server processes (CHAINRULE_WORKERS; default one per core, at most 8)"
     )
-    serve.add_argument("--threads", type=int, metavar="N", help="threads in each process (CHAINRULE_THREADS)")
+    serve.add_argument(
+        "--threads", type=int, metavar="N", help="threads in each process (CHAINRULE_THREADS; default 16)"
+    )
     # None and not False when it is absent, so that CHAINRULE_INSECURE still counts.
     serve.add_argument(
         "--insecure",
@@ -108,11 +116,13 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (version, evaluate, draw, train):
         command.add_argument("--url", help="address of the service (CHAINRULE_URL; default http://127.0.0.1:8000)")
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 
 def _takes_graph(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", nargs="?", metavar="FILE", help="a graph as JSON; - reads standard input")
+    command.add_argument("file", nargs="?", metavar="FILE", help=_GRAPH_FILE)
     command.add_argument("--program", metavar="TEXT", help="the graph as text instead, e.g. 'y = x*x'")
     command.add_argument(
         "--input",
@@ -143,14 +153,17 @@ def _version(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     with _client(options) as client:
-        return _show(client.evaluate(_graph(options), trace=options.trace).raw)
+        graph, asked = _request(options, ("seeds", "derivative", "trace"))
+        asked |= {"trace": True} if options.trace else {}
+        return _show(client.evaluate(graph, **asked).raw)
 
 
 def _draw(options: argparse.Namespace) -> int:
     suffix = Path(options.out).suffix[1:] if options.out else ""
     form: Literal["svg", "dot"] = options.format or ("dot" if suffix == "dot" else "svg")
     with _client(options) as client:
-        drawing = client.draw(_graph(options), format=form)
+        graph, _ = _request(options, ())
+        drawing = client.draw(graph, format=form)
     if options.out:
         drawing.save(options.out)
     else:
@@ -165,6 +178,19 @@ def _train(options: argparse.Namespace) -> int:
 
 def _client(options: argparse.Namespace) -> Client:
     return Client.from_env(base_url=options.url)
+
+
+def _request(options: argparse.Namespace, names: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the graph that the command is given, and what its file asks for besides."""
+    graph = _graph(options)
+    if not (isinstance(graph, dict) and "graph" in graph):
+        return graph, {}
+    asked = dict(graph)
+    graph = asked.pop("graph")
+    if unknown := asked.keys() - set(names):
+        listed = ", ".join(("graph", *names))
+        raise ValueError(f"{options.file} has the member {min(unknown)!r}; {options.command} reads {listed}")
+    return graph, asked
 
 
 def _graph(options: argparse.Namespace) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from flask import Response, current_app, g, request
 from marshmallow import Schema
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from chainrule_service import jsonio
 from chainrule_service.problems import RequestError, problem_of
@@ -21,7 +21,7 @@ from chainrule_service.store import Store
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SHORT = 200_000  # node evaluations: a fraction of a second
-_DRAINED = 4  # times body_bytes: so much of an over-long body is read and dropped, that its sender may read why
+_LONG = 3  # long computations at once in one process: more would be no faster, and each may need much memory
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -43,8 +43,8 @@ class Service:
     slots: threading.BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        # One thread stays free of long work, so that the server answers whatever else it is asked meanwhile.
-        object.__setattr__(self, "slots", threading.BoundedSemaphore(self.settings.threads - 1))
+        # At least one thread stays free of long work, so that the server answers whatever else it is asked meanwhile.
+        object.__setattr__(self, "slots", threading.BoundedSemaphore(min(_LONG, self.settings.threads - 1)))
 
     @contextmanager
     def room_for(self, work: int) -> Iterator[None]:
@@ -125,6 +125,8 @@ def finish(response: Response) -> Response:
     headers["X-Content-Type-Options"] = "nosniff"
     if request.endpoint != "static":
         headers["Cache-Control"] = "no-store"
+    if request.method == "OPTIONS" and response.status_code == 200:
+        del headers["Content-Type"]  # Flask's own answer has no content
     kind = headers.get("Content-Type", "")
     if kind.startswith("text/html"):
         headers["Content-Security-Policy"] = PAGE_POLICY
@@ -139,7 +141,7 @@ def read_json() -> Any:
     """Return the JSON of the request's body.
 
     Raises:
-        RequestError: the body is of another type (415) or too long (413).
+        RequestError: the body is of another type (415), too long (413) or shorter than announced (400).
         MalformedJSON: it cannot be read (400).
     """
     limits, environ = service().settings.limits, request.environ
@@ -153,12 +155,15 @@ def read_json() -> Any:
         raise RequestError("unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
     length, limit = request.content_length or 0, limits["body_bytes"]
     if length > limit:
-        if length <= _DRAINED * limit:
-            while request.stream.read(1 << 20):
-                pass
         detail = f"the body has {length:,} bytes; at most {limit:,} are read"
         raise RequestError("content-too-large", detail, headers={"Connection": "close"})
-    return jsonio.loads(request.get_data(cache=False), max_depth=limits["json_depth"])
+    try:
+        body = request.get_data(cache=False)
+    except ClientDisconnected:  # werkzeug's word for an end before Content-Length
+        body = b""
+    if len(body) < length:
+        raise RequestError("malformed-request", f"the body ended early: Content-Length announced {length:,} bytes")
+    return jsonio.loads(body, max_depth=limits["json_depth"])
 
 
 def read_body(schema: Schema) -> dict[str, Any]:

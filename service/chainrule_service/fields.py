@@ -121,8 +121,10 @@ class WholeNumber(Field):
 
     def read(self, value: Any) -> int:
         if type(value) is not int:
-            what = f"the number {value:g}" if type(value) is float else describe(value)
-            raise refuse(f"a whole number is needed here, and this is {what}")
+            what = f"the number {value:.15g}" if type(value) is float else describe(value)
+            exact = type(value) is float and value.is_integer() and abs(value) <= 2**53
+            hint = f"; write {int(value)}" if exact else ""
+            raise refuse(f"a whole number, without a decimal point, is needed here, and this is {what}{hint}")
         if not self.least <= value <= self.most:
             upper = f" to {self.most:,}" if self.most < 2**53 else " up"
             raise refuse(f"this must be a whole number from {self.least:,}{upper}, and is {value:,}")
@@ -171,20 +173,33 @@ class Choice(Field):
 
 
 class ListOf(Field):
-    """A list of `least` to `most` items."""
+    """A list of `least` to `most` items, all of them different if they must be `distinct`."""
 
     def __init__(
-        self, item: Field, description: str = "", *, least: int = 0, most: int | None = None, **options: Any
+        self,
+        item: Field,
+        description: str = "",
+        *,
+        least: int = 0,
+        most: int | None = None,
+        distinct: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(description, **options)
-        self.item, self.least, self.most = item, least, most
+        self.item, self.least, self.most, self.distinct = item, least, most, distinct
         self.json_schema = {"type": "array", "items": item.json_schema, "minItems": least}
         if most is not None:
             self.json_schema["maxItems"] = most
+        if distinct:
+            self.json_schema["uniqueItems"] = True
 
     def read(self, value: Any) -> list[Any]:
         if type(value) is not list:
             raise refuse(f"a list is needed here, and this is {describe(value)}")
+        if self.distinct:
+            for place, item in enumerate(value[: MAX_PROBLEMS + 1]):
+                if item in value[:place]:
+                    raise refuse(f"{str(item)[:60]} is listed twice", (place,))
         if len(value) < self.least or (self.most is not None and len(value) > self.most):
             upper = " up" if self.most is None else f" to {self.most:,}"
             raise refuse(f"a list of {self.least:,}{upper} items is needed here, and this has {len(value):,}")

@@ -126,7 +126,10 @@ def _decoder(mark: Any) -> json.JSONDecoder:
     def integer(text: str) -> Any:
         if len(text) <= 17 and abs(number := int(text)) <= MAX_INTEGER:
             return -0.0 if text == "-0" else number  # a Python integer has no sign of zero
-        return mark(f"the integer {_short(text)} is beyond 2**53, where doubles skip integers; write it as a decimal")
+        return mark(
+            f"the integer {_short(text)} is beyond 2**53, where doubles skip integers; "
+            "for a number write a decimal, such as 1e20, and a whole number must be smaller"
+        )
 
     def members(pairs: list[tuple[str, Any]]) -> Any:
         mapping = dict(pairs)

@@ -40,6 +40,9 @@ _TABLE = (
                 "The path exists, but not for this method. The Allow header lists the methods that it has."),
     ProblemType("not-acceptable", 406, "Not acceptable",
                 "The Accept header admits none of the media types that this path can answer with."),
+    ProblemType("request-timeout", 408, "Request timeout",
+                "The client was silent for longer than the limit silent_seconds, or its request did not arrive within "
+                "the limit request_seconds; /v1/limits shows both."),
     ProblemType("conflict", 409, "Conflict",
                 "The object is in a state that does not allow this."),
     ProblemType("length-required", 411, "Length required",
@@ -54,6 +57,8 @@ _TABLE = (
     ProblemType("limit-exceeded", 422, "Limit exceeded",
                 "The request is well-formed but larger than this service allows. The member limit names the limit, "
                 "maximum is its value here, requested what the request needs. /v1/limits shows all of them."),
+    ProblemType("headers-too-large", 431, "Request header fields too large",
+                "The request line and the headers are together longer than 64 KiB."),
     ProblemType("internal-error", 500, "Internal error",
                 "The service made a mistake. Its log has the cause under the request_id; please report it."),
     ProblemType("service-unavailable", 503, "Service unavailable",

@@ -18,7 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule_service.app import create_app
 from chainrule_service.settings import Settings, SettingsError
-from chainrule_service.store import Store
+from chainrule_service.store import FILE, Store
+from chainrule_service.worker import Worker
 
 
 def serve(settings: Settings) -> int:
@@ -34,9 +35,7 @@ def serve(settings: Settings) -> int:
     _check_port(settings)
     with _own(settings.data) as lock:
         if settings.data is not None:
-            store = Store(settings.data)
-            store.fail_abandoned()
-            store.close()
+            _take_over(settings.data)
         try:
             Server(settings, lambda: create_app(settings), lock).run()
         except SystemExit as end:
@@ -94,6 +93,20 @@ def _own(folder: Path | None) -> Iterator[TextIO | None]:
         yield lock
 
 
+def _take_over(folder: Path) -> None:
+    """Open the jobs table for the first time, and fail the jobs that an earlier server left running."""
+    store = Store(folder)
+    try:
+        store.fail_abandoned()
+    except (OSError, SQLAlchemyError) as error:
+        raise SettingsError(
+            f"the jobs table {folder / FILE} cannot be used ({getattr(error, 'orig', None) or error}): perhaps it is "
+            "damaged, or another program's. Move it away, or name another folder with --data or CHAINRULE_DATA"
+        ) from None
+    finally:
+        store.close()
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn with our settings, around the application that `make` returns; `lock` is only the master's."""
 
@@ -136,12 +149,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "workers": self.settings.workers,
             # Threads, so that health checks are answered while a job computes; and no request is ever killed midway,
             # as it is by the timeout of sync workers.
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": self.settings.threads,
             # A worker whose main thread is silent for so long is broken; computing threads do not silence it.
             "timeout": 60,
-            # On SIGTERM requests may finish for so long.
-            "graceful_timeout": 30,
+            # On SIGTERM requests may finish for so long: about twice what the longest job takes on a modest machine.
+            "graceful_timeout": 60,
+            # With the files of a worker below 1,024, which it may often open at most.
+            "worker_connections": 800,
             # Clients such as requests' Session reuse a connection; the default of 2 s makes them race with its end.
             "keepalive": 15,
             # Made once and shared by fork; create_app opens no connection and starts no thread.

@@ -29,6 +29,8 @@ class Limit:
 
 _TABLE = (
     Limit("body_bytes", 16 << 20, 256 << 20, "bytes in the body of a request"),
+    Limit("silent_seconds", 10, 600, "seconds for which a client may send nothing while its request is awaited"),
+    Limit("request_seconds", 60, 3_600, "seconds in which a request must arrive in full"),
     Limit("json_depth", 32, 128, "levels of nesting in the JSON of a request"),
     Limit("nodes", 100_000, 1_000_000, "nodes in a graph"),
     Limit("points", 100_000, 1_000_000, "points in a batch of points: numbers in one input"),
@@ -51,7 +53,7 @@ _TABLE = (
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
     Limit(
         "job_work",
-        100_000_000,
+        30_000_000,
         10_000_000_000,
         "work of a job in node evaluations: steps times points times nodes, and a share for each step",
     ),
@@ -84,7 +86,7 @@ class Settings:
     port: int = 8000
     data: Path | None = None
     workers: int = 1
-    threads: int = 4
+    threads: int = 16
     insecure: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
 

@@ -24,6 +24,7 @@ from chainrule_service import jsonio
 Job = dict[str, Any]
 TERMINAL = ("succeeded", "failed")
 
+FILE = "chainrule.sqlite3"
 _log = logging.getLogger(__name__)
 
 METADATA = sql.MetaData()
@@ -62,6 +63,7 @@ class Store:
         self.folder, self._patience = folder, patience
         self._engine: sql.Engine | None = None
         self._pid = 0
+        self._opened: os.stat_result | None = None
         self._lock = threading.RLock()
         self._owed: dict[str, dict[str, Any]] = {}  # endings that could not be written yet, by the job's id
 
@@ -167,7 +169,9 @@ class Store:
             # A connection must not cross a fork, so each process opens its own at its first use.
             if self._engine is None or self._pid != os.getpid():
                 self._engine, self._pid = _open(self.folder, self._patience), os.getpid()
+                self._opened = None if self.folder is None else os.stat(self.folder / FILE)
             engine = self._engine
+        self._check_file()
         # In memory all threads share one connection, hence one transaction at a time.
         with (
             self._lock if self.folder is None else nullcontext(),
@@ -181,6 +185,18 @@ class Store:
         for job_id in owed:
             self._owed.pop(job_id, None)
 
+    def _check_file(self) -> None:
+        """Refuse to go on with a file that has been deleted: what is written to it would be lost with this process."""
+        if self.folder is None or self._opened is None:
+            return
+        try:
+            if os.path.samestat(os.stat(self.folder / FILE), self._opened):
+                return
+        except FileNotFoundError:
+            pass
+        gone = FileNotFoundError(f"{self.folder / FILE} was deleted or replaced; start the server again")
+        raise OperationalError("open the jobs table", None, gone)
+
     def _told(self, job: Job) -> Job:
         return job | self._owed.get(job["id"], {})
 
@@ -193,7 +209,7 @@ def _open(folder: Path | None, patience: float) -> sql.Engine:
         engine = sql.create_engine("sqlite://", **options)
     else:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        url = URL.create("sqlite", database=str(folder / "chainrule.sqlite3"))
+        url = URL.create("sqlite", database=str(folder / FILE))
         engine = sql.create_engine(url, connect_args={"timeout": patience}, **options)
 
         @sql.event.listens_for(engine, "connect")

@@ -135,7 +135,9 @@ class _TrainingRequest(Envelope):
     batch_size = WholeNumber("Points in a step; all of them when left out or null.", least=1, load_default=None)
     batch_seed = WholeNumber("What the order of the points is drawn from.", least=0, load_default=0)
     target_loss = Number("Stop when the loss comes down to this.", load_default=None)
-    metrics = ListOf(Choice(METRICS), "What to record besides the loss.", most=len(METRICS), load_default=list)
+    metrics = ListOf(
+        Choice(METRICS), "What to record besides the loss.", most=len(METRICS), distinct=True, load_default=list
+    )
 
 
 class NetworkTrainingRequest(_TrainingRequest):

@@ -200,3 +200,30 @@ def test_serve_help_names_every_setting(capsys, monkeypatch):
 def test_serve_refuses_settings_that_cannot_be(tmp_path, capsys, arguments, words):
     assert main(["serve", "--data", str(tmp_path), *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_file_may_hold_the_body_of_a_request(run, tmp_path):
+    body = {"graph": GRAPH, "seeds": {"y": 2.0}, "trace": True}
+    status, out, _ = run("evaluate", written(tmp_path, body))
+    assert (status, json.loads(out)["gradients"]["x"]) == (0, -6.0)
+    assert json.loads(out)["steps"]
+    assert run("draw", written(tmp_path, {"graph": GRAPH}))[1].startswith("<svg")
+    status, _, err = run("draw", written(tmp_path, body))
+    assert (status, "has the member 'seeds'; draw reads graph" in err) == (2, True)
+    status, _, err = run("evaluate", written(tmp_path, {"graph": GRAPH, "sedes": {}}))
+    assert (status, "reads graph, seeds, derivative, trace" in err) == (2, True)
+
+
+def test_a_file_that_is_not_there(run, tmp_path):
+    status, _, err = run("evaluate", tmp_path / "nofile")
+    assert (status, err) == (2, f"chainrule evaluate: there is no file {tmp_path / 'nofile'}\n")
+
+
+def test_an_unknown_option_is_told_with_the_options_there_are(run, capsys):
+    with pytest.raises(SystemExit) as end:
+        run("serve", "--foo")
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "usage: chainrule serve" in err
+    assert "--workers" in err
+    assert "--foo" in err

@@ -136,7 +136,9 @@ def test_every_optimiser_with_every_schedule(call, line, name, rate):
     ("path", "value", "words"),
     [
         (("steps",), 0, "from 1"),
-        (("steps",), 2.0, "whole number"),
+        (("steps",), 2.0, "write 2"),
+        (("steps",), 2.5, "whole number"),
+        (("metrics",), ["accuracy", "accuracy"], "listed twice"),
         (("steps",), True, "boolean"),
         (("optimizer", "learning_rate"), -0.1, "at least 0"),
         (("optimizer", "learning_rate"), "0.1", "string"),
@@ -286,8 +288,8 @@ def busy(app):
     """Hold every place for long work."""
     shared: Service = app.extensions["chainrule"]
     with ExitStack() as places:
-        for _ in range(shared.settings.threads - 1):
-            places.enter_context(shared.room_for(10**9))
+        while shared.slots.acquire(blocking=False):
+            places.callback(shared.slots.release)
         yield
 
 
@@ -318,6 +320,12 @@ def test_large_drawings_are_long_work(client, busy):
         (large, "application/json", 200),
     ):
         assert client.post("/v1/evaluations", json=graph, headers={"Accept": accept}).status_code == status
+
+
+def test_a_drawing_that_is_too_large_is_refused_before_the_work(client, busy):
+    graph = {"inputs": {"x": 1}, "program": "y = x*x\n" + "y = y*x\n" * 1_000 + "y"}
+    answer = client.post("/v1/evaluations", json={"graph": graph}, headers={"Accept": "image/svg+xml"})
+    assert (answer.status_code, answer.json["limit"], answer.json["requested"]) == (422, "drawing_size", 1_002)
 
 
 def test_short_work_is_done_all_the_same(call, busy, network, neuron):

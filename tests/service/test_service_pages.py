@@ -136,3 +136,9 @@ def test_every_type_of_problem_has_a_page(client, slug):
 def test_no_other_type_has_one(call):
     problem = call("/problems/<script>", status=404)
     assert "conflict" in problem["detail"]
+
+
+def test_options_lists_the_methods_and_nothing_else(client):
+    answer = client.options("/v1/jobs")
+    assert (answer.status_code, answer.data, answer.headers.get("Content-Type")) == (200, b"", None)
+    assert {"GET", "POST"} <= set(answer.headers["Allow"].split(", "))

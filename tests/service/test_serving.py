@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -343,3 +345,29 @@ def test_a_port_that_is_taken(tmp_path):
 def test_an_address_of_another_machine(tmp_path):
     with pytest.raises(SettingsError, match=r"cannot listen on 192\.0\.2\.1"):
         serve(Settings(host="192.0.2.1", data=tmp_path, insecure=True))
+
+
+def test_a_jobs_table_that_is_none(tmp_path):
+    (tmp_path / "chainrule.sqlite3").write_bytes(b"no database" * 1_000)
+    with pytest.raises(SettingsError, match=r"chainrule\.sqlite3 cannot be used \(file is not a database\)"):
+        serve(Settings(data=tmp_path, port=0))
+
+
+def test_a_jobs_table_of_another_program(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "chainrule.sqlite3")) as database:
+        database.execute("CREATE TABLE jobs (id INTEGER)")
+        database.commit()
+    with pytest.raises(SettingsError, match=r"cannot be used .no such column: .*another program's"):
+        serve(Settings(data=tmp_path, port=0))
+
+
+def test_a_data_folder_that_is_deleted_is_noticed(tmp_path):
+    with Server(tmp_path / "data") as server:
+        server.call("/v1/jobs", {"type": "evaluation", "spec": {"graph": NEURON}})
+        shutil.rmtree(tmp_path / "data")
+        for path, data in (("/readyz", None), ("/v1/jobs", {"type": "evaluation", "spec": {"graph": NEURON}})):
+            with pytest.raises(urllib.error.HTTPError) as refusal:
+                server.call(path, data)
+            with refusal.value as answer:
+                assert (answer.code, answer.headers["Retry-After"]) == (503, "5")
+        assert server.call("/livez") == {"status": "ok"}

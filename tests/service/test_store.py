@@ -11,7 +11,7 @@ import sys
 import threading
 
 import pytest
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import OperationalError, StatementError
 
 from chainrule_service.store import Store
 
@@ -228,4 +228,21 @@ with Store(Path(sys.argv[1]))._transaction() as connection:
     assert store.get(job_id)["state"] == "running"
     store.finish(job_id, result={})
     assert store.get(job_id)["state"] == "succeeded"
+    store.close()
+
+
+def test_a_file_that_is_gone_is_noticed(tmp_path):
+    """SQLite would go on with it, and all would be lost with the process."""
+    store = Store(tmp_path)
+    job_id = store.create(JOB)
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path.parent / path.name)
+    for use in (store.check, lambda: store.create(JOB), lambda: store.get(job_id)):
+        with pytest.raises(OperationalError, match="deleted or replaced"):
+            use()
+    (tmp_path / "chainrule.sqlite3").write_bytes(b"")
+    with pytest.raises(OperationalError, match="deleted or replaced"):
+        store.check()
+    store.close()
+    store.check()
     store.close()

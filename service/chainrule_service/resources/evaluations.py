@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from marshmallow import ValidationError
 
 from chainrule_engine.derivatives import Evaluation
-from chainrule_engine.drawing import boxes, caption, to_dot, to_svg
+from chainrule_engine.drawing import MAX_VALUES, boxes, caption, to_dot, to_svg
 from chainrule_engine.errors import DrawingError, EngineError, LimitExceeded
 from chainrule_engine.graph import Graph
 from chainrule_service import evaluation, jsonio
@@ -22,10 +22,11 @@ from chainrule_service.problems import RequestError, problem_of
 blueprint = Blueprint("evaluations", __name__, description="Values, gradients and drawings of a graph.")
 
 #: How to draw, for each media type besides JSON.
-_DRAWERS: Mapping[str, Callable[..., str]] = {"image/svg+xml": to_svg, "text/vnd.graphviz": to_dot}
+_SVG = "image/svg+xml"
+_DRAWERS: Mapping[str, Callable[..., str]] = {_SVG: to_svg, "text/vnd.graphviz": to_dot}
 
 #: What it takes to lay out one value of a drawing, in node evaluations, roughly.
-_LAYOUT_WORK: Mapping[str, int] = {"image/svg+xml": 1_000}
+_LAYOUT_WORK: Mapping[str, int] = {_SVG: 1_000}
 
 _REQUEST = evaluation.EvaluationRequest()
 
@@ -136,6 +137,10 @@ def evaluate() -> Response:
     size = evaluation.size_of(loaded)
     evaluation.check_size(size, shared.settings)
     values = len(loaded["graph"].inputs) + len(loaded["graph"].nodes)
+    if media_type == _SVG and "focus" not in request.args and values > MAX_VALUES:
+        # The drawing would refuse it too, but only after the evaluation.
+        advice = "draw a part of the graph, with focus and depth"
+        raise LimitExceeded("drawing_size", MAX_VALUES, values, ("graph",), advice)
     with shared.room_for(size.work + values * _LAYOUT_WORK.get(media_type, 0)):
         evaluated = evaluation.run(loaded)
         if media_type == JSON:
