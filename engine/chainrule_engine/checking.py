@@ -43,7 +43,8 @@ class InputCheck:
 
     input      the input's id
     gradient   by the chain rule
-    numeric    (f(x + h) - f(x - h)) / 2h at the rung with the smallest estimated error; NaN where no rung is finite
+    numeric    (f(x + h) - f(x - h)) / 2h at the rung with the smallest estimated error, of those that no finer one
+               contradicts; NaN where none is finite
     error      |gradient - numeric|
     allowed    atol + rtol · the larger magnitude, plus what the difference itself is off by: its rounding, and its
                truncation as the change from h to h/2 shows it
@@ -196,7 +197,8 @@ def _look(x: float, f: float, nudged: Sequence[float], totals: Sequence[float], 
 
 def _judge(name: str, gradient: float, rungs: Sequence[_Rung], rtol: float, atol: float) -> InputCheck:
     """Decide on one input; the rungs are those that can be used, from the coarsest to the finest."""
-    best = min(rungs, key=lambda rung: rung.uncertainty, default=None)
+    believed = [rung for place, rung in enumerate(rungs) if not _is_contradicted(rung, rungs[place + 1 :])]
+    best = min(believed, key=lambda rung: rung.uncertainty, default=None)
     numeric, uncertainty = (best.slope, best.uncertainty) if best else (math.nan, 0.0)
     error = abs(gradient - numeric)
     size = max(abs(gradient), abs(numeric)) if best else abs(gradient)
@@ -221,10 +223,12 @@ def _judge(name: str, gradient: float, rungs: Sequence[_Rung], rtol: float, atol
             return verdict("kink", (low, high)) if inside else verdict("failed")
     if error <= tolerance or (error <= tolerance + uncertainty and _SURE * uncertainty <= size):
         return verdict("passed")
-    # A coarse rung is no witness against the gradient where a finer one, for all its noise, contradicts it.
-    finer = rungs[rungs.index(best) + 1 :]
-    believed = all(abs(rung.slope - numeric) <= _SURE * (rung.noise + uncertainty) for rung in finer)
-    return verdict("failed" if believed and error > tolerance + _SURE * uncertainty else "undecided")
+    return verdict("failed" if error > tolerance + _SURE * uncertainty else "undecided")
+
+
+def _is_contradicted(rung: _Rung, finer: Sequence[_Rung]) -> bool:
+    """Tell whether a finer rung, for all its noise, shows another slope: then this one stepped over something."""
+    return any(abs(other.slope - rung.slope) > _SURE * (other.noise + rung.uncertainty) for other in finer)
 
 
 def _where_sides_disagree(rungs: Sequence[_Rung]) -> _Rung | None:
