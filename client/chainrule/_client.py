@@ -111,8 +111,9 @@ class Client:
         seeds: Mapping[str, Numbers] | None = None,
         trace: bool = False,
         derivative: str = "gradient",
+        tangent: Mapping[str, Numbers] | None = None,
     ) -> Evaluation:
-        """Return the values and gradients of a graph.
+        """Return the values and gradients of a graph, or other derivatives.
 
         Args:
             graph: an expression, a list of them, the wire's object, or program text (`"y = x*x"`).
@@ -121,9 +122,12 @@ class Client:
             output: the id of the output, or a list of ids, where the graph does not say.
             seeds: by output id, the number that its gradient starts from; 1 where it is left out.
             trace: whether the answer lists each addition of the backward pass.
-            derivative: "gradient", or "none" for the values alone.
+            derivative: "gradient"; "none" for the values alone; "jacobian", "jvp", "hessian" or "hvp".
+            tangent: for "jvp" and "hvp", by input, how it moves along the direction; one that is left out does not.
         """
-        request = _request(graph, inputs=inputs, output=output, seeds=seeds, trace=trace, derivative=derivative)
+        request = {"graph": _graph(graph, inputs, output), "derivative": derivative, "trace": trace}
+        vectors = {"seeds": seeds, "tangent": tangent}
+        request |= {name: dict(vector) for name, vector in vectors.items() if vector is not None}
         return Evaluation.from_dict(self._transport.json("POST", "/v1/evaluations", request))
 
     def evaluate_batch(self, graphs: Sequence[GraphLike]) -> list[Evaluation | Problem]:
@@ -264,25 +268,6 @@ class Client:
         except (APIConnectionError, ServiceUnavailableError):
             return False
         return True
-
-
-def _request(
-    graph: GraphLike,
-    *,
-    inputs: Any,
-    output: Any,
-    seeds: Mapping[str, Any] | None,
-    trace: bool,
-    derivative: str,
-) -> dict[str, Any]:
-    request: dict[str, Any] = {
-        "graph": _graph(graph, inputs, output),
-        "derivative": derivative,
-        "trace": trace,
-    }
-    if seeds is not None:
-        request["seeds"] = dict(seeds)
-    return request
 
 
 def _graph(

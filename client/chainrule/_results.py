@@ -82,6 +82,10 @@ class Evaluation:
         value: the output's value; a list of them for a list of outputs.
         values: by id, the value of every input and named node.
         gradients: by id, the derivative of the output (of the seeded sum of outputs) with respect to it.
+        jacobian: by output and input, the derivative; this and the next three only if asked for.
+        jvp: by output, its derivative along the tangent.
+        hessian: by input and input, the second derivative of the output (of the seeded sum of outputs).
+        hvp: by input, the product of the Hessian and the tangent.
         warnings: nodes at a kink, and the first node that is not finite.
         steps: the backward pass, addition by addition, if it was asked for.
         digest: the fingerprint of the answer's text: the same request gives the same one from the same engine (on the
@@ -94,6 +98,10 @@ class Evaluation:
     value: Any
     values: dict[str, Any]
     gradients: dict[str, Any]
+    jacobian: dict[str, dict[str, Any]] | None = None
+    jvp: dict[str, Any] | None = None
+    hessian: dict[str, dict[str, Any]] | None = None
+    hvp: dict[str, Any] | None = None
     warnings: tuple[NodeWarning, ...] = ()
     steps: tuple[Step, ...] | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +117,10 @@ class Evaluation:
             value=numbers_in(data["value"]),
             values=numbers_in(data.get("values", {})),
             gradients=numbers_in(data.get("gradients", {})),
+            jacobian=numbers_in(data.get("jacobian")),
+            jvp=numbers_in(data.get("jvp")),
+            hessian=numbers_in(data.get("hessian")),
+            hvp=numbers_in(data.get("hvp")),
             warnings=tuple(NodeWarning.from_dict(item) for item in data.get("warnings", ())),
             steps=None if steps is None else tuple(Step.from_dict(item) for item in steps),
             engine=data.get("engine", {}),

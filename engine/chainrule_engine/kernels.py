@@ -1,5 +1,7 @@
 """The inner loops of the tape: forward and backward over columns of numbers, one column per slot, one row per point.
 
+Along directions (tangents, and the tangents of the gradients) a column has one row per point of each direction in turn.
+
 These are plain Python, and the only place where that matters: a compiled form of the same loops replaces this module
 without touching another. The order of every rounding is that of `Value`: for each node in turn, upstream times local,
 added to the arguments from left to right; points are independent of each other.
@@ -14,6 +16,18 @@ from typing import NamedTuple
 from chainrule_engine.operations import ONE, Constant, Operand, Operation
 
 Column = list[float]
+Mask = list[bool]
+
+
+class Flow(NamedTuple):
+    """What travels along an edge in several directions at once.
+
+    numbers  one per point of each direction, 0.0 where nothing arrives
+    reached  where something arrives; None is everywhere
+    """
+
+    numbers: Column
+    reached: Mask | None = None
 
 
 class Instruction(NamedTuple):
@@ -26,6 +40,8 @@ class Instruction(NamedTuple):
 
 #: Called after each addition of the backward pass: (from slot, to slot, upstream, local, contribution, total).
 Recorder = Callable[[Instruction, int, Column, Column, Column, Column], None]
+#: Called after an instruction has added to the tangent of a gradient: (from slot, to slot, upstream, total).
+FlowRecorder = Callable[[Instruction, int, Flow | None, Flow], None]
 
 
 def forward(instructions: Iterable[Instruction], columns: list[Column]) -> None:
@@ -49,6 +65,7 @@ def backward(
     wanted: Sequence[bool],
     shared: dict[int, list[Column]] | None = None,
     record: Recorder | None = None,
+    reached: dict[int, Mask] | None = None,
 ) -> list[Column | None]:
     """Return the gradient column of every slot, None where no gradient arrives at any point.
 
@@ -56,10 +73,11 @@ def backward(
     wanted  by slot: whether a gradient is to be passed to it (no constant wants one)
     shared  slots whose gradient is summed over the points by the caller: the contributions are appended to its lists,
             one column per use, in the order of the pass, and are not added up here
+    reached  is filled, where a selective operation took one branch at some points and another at others: by slot, the
+            points at which a gradient arrives
     """
     gradients: list[Column | None] = [None] * len(columns)
-    # Where a selective operation took one branch at some points and another at others: by slot, the points reached.
-    reached: dict[int, list[bool]] = {}
+    reached = {} if reached is None else reached
     for slot, seed in seeds.items():
         gradients[slot] = [0.0 + s for s in seed]
     for instruction in reversed(instructions):
@@ -106,3 +124,103 @@ def backward(
             if record is not None:
                 record(instruction, slot, upstream, local, contribution, total)
     return gradients
+
+
+def _times(flow: Flow, factors: Column, only: Mask | None = None) -> Flow | None:
+    """Multiply a flow; `only` says where it may pass, and None comes back where it may not pass anywhere."""
+    reached = flow.reached
+    if only is not None:
+        reached = only if reached is None else [r and o for r, o in zip(reached, only, strict=True)]
+    product = list(map(mul, flow.numbers, factors))
+    if reached is None or all(reached):
+        return Flow(product)
+    if not any(reached):
+        return None
+    # Not the product with 0.0: where nothing passes, 0·inf must not make a NaN.
+    return Flow([p if r else 0.0 for p, r in zip(product, reached, strict=True)], reached)
+
+
+def _plus(total: Flow | None, term: Flow | None) -> Flow | None:
+    """Add two flows; as in `backward` a sum begins with 0.0, so that a term that is not there changes no bit."""
+    if term is None:
+        return total
+    if total is None:
+        return Flow(list(map((0.0).__add__, term.numbers)), term.reached)
+    reached = None
+    if total.reached is not None and term.reached is not None:
+        reached = [t or r for t, r in zip(total.reached, term.reached, strict=True)]
+    return Flow(list(map(add, total.numbers, term.numbers)), reached)
+
+
+def tangents(
+    instructions: Iterable[Instruction], columns: Sequence[Column], seeds: dict[int, Flow], directions: int
+) -> list[Flow | None]:
+    """Return the tangent of every slot: the sum of partial times tangent over its arguments, from left to right.
+
+    A slot that depends on no input with a tangent has None. Where it depends on one at some points or in some
+    directions only, the others count as not reached: no path leads there, and 0·inf makes no NaN.
+
+    seeds  the tangents of the inputs, by slot
+    """
+    flows: list[Flow | None] = [None] * len(columns)
+    for slot, seed in seeds.items():
+        flows[slot] = _plus(None, seed)
+    for target, operation, args in instructions:
+        total: Flow | None = None
+        for partial, slot in zip(operation.partials, args, strict=True):
+            flow = flows[slot]
+            if flow is None:
+                continue
+            local = _local(partial, [columns[a] for a in args], columns[target]) * directions
+            only = [number != 0.0 for number in local] if operation.selective else None
+            total = _plus(total, _times(flow, local, only))
+        flows[target] = total
+    return flows
+
+
+def adjoint_tangents(
+    instructions: Sequence[Instruction],
+    columns: Sequence[Column],
+    gradients: Sequence[Column | None],
+    reached: dict[int, Mask],
+    tangents: Sequence[Flow | None],
+    wanted: Sequence[bool],
+    directions: int,
+    record: FlowRecorder | None = None,
+) -> list[Flow | None]:
+    """Return the tangent of every slot's gradient, None where there is none: Hessian times direction.
+
+    For each node in the order of `backward` and for each of its arguments from left to right, first the tangent of the
+    node's gradient times the local derivative is added to the argument's, and then, for every argument that has a
+    tangent, from left to right, (gradient times second partial) times tangent.
+
+    gradients, reached, wanted   of `backward`, after it has run
+    tangents                     of `tangents`
+    """
+    flows: list[Flow | None] = [None] * len(columns)
+    for instruction in reversed(instructions):
+        target, operation, args = instruction
+        gradient, upstream = gradients[target], flows[target]
+        if gradient is None:
+            continue
+        operands = [columns[a] for a in args]
+        arrived = reached.get(target)
+        only = None if arrived is None else arrived * directions
+        for position, (partial, slot) in enumerate(zip(operation.partials, args, strict=True)):
+            if not wanted[slot]:
+                continue
+            total = flows[slot]
+            if upstream is not None:
+                local = _local(partial, operands, columns[target]) * directions
+                selected = [number != 0.0 for number in local] if operation.selective else None
+                total = _plus(total, _times(upstream, local, selected))
+            for other, a in enumerate(args):
+                tangent = tangents[a]
+                second = operation.second_partials.get((min(position, other), max(position, other)))
+                if tangent is not None and second is not None:
+                    bend = list(map(mul, gradient, _local(second, operands, columns[target])))
+                    total = _plus(total, _times(tangent, bend * directions, only))
+            flows[slot] = total
+            if record is not None and total is not None:
+                record(instruction, slot, upstream, total)
+    return flows

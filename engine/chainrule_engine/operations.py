@@ -1,8 +1,9 @@
 """The table of operations: the only place that knows one.
 
-An operation is a value and one partial derivative per argument, all plain functions of float64. Everything else is
-derived from this table: the `Value` class, the tape, the node list and program text, the catalogue of the service,
-the documentation, the gradient checks and the tests. To add an operation, add one entry.
+An operation is a value, one partial derivative per argument, and the second partials that are not zero, all plain
+functions of float64. Everything else is derived from this table: the `Value` class, the tape, the node list and program
+text, the catalogue of the service, the documentation, the gradient checks and the tests. To add an operation, add one
+entry.
 
 A partial derivative receives the arguments and then the result (so that exp' can be its own result).
 """
@@ -10,9 +11,20 @@ A partial derivative receives the arguments and then the result (so that exp' ca
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from chainrule_engine.curvature import (
+    divide_mixed,
+    divide_second,
+    log_second,
+    power_base_second,
+    power_exponent_second,
+    power_mixed,
+    sigmoid_second,
+    sqrt_second,
+    tanh_second,
+)
 from chainrule_engine.elementary import (
     NAN,
     cos,
@@ -54,6 +66,8 @@ class Operation:
                  tuple where the result jumps and no interval exists, None elsewhere
     selective    a partial of exactly 0 is no path at all: nothing flows back along it, not even 0·inf = NaN
     folds        in program text a call may give more than two arguments, which are folded from the left
+    second_partials  (i, j) with i ≤ j, counted from 0: (x, …, z) → ∂²z/∂i∂j; a pair that is left out is 0 everywhere,
+                 a kink included
     """
 
     name: str
@@ -67,6 +81,7 @@ class Operation:
     kink: Callable[..., Interval | tuple[()] | None] | None = None
     selective: bool = False
     folds: bool = False
+    second_partials: Mapping[tuple[int, int], Callable[..., float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.symbol:
@@ -162,6 +177,7 @@ _TABLE = (
         r"{} \cdot {}",
         "the product x · y",
         symbol="*",
+        second_partials={(0, 1): ONE},
     ),
     Operation(
         "div",
@@ -171,6 +187,7 @@ _TABLE = (
         "the quotient x / y",
         domain="y ≠ 0",
         symbol="/",
+        second_partials={(0, 1): divide_mixed, (1, 1): divide_second},
     ),
     Operation("neg", operator.neg, (_MINUS_ONE,), "-{}", "the negation -x", symbol="-"),
     Operation(
@@ -182,6 +199,7 @@ _TABLE = (
         domain="x > 0, or x = 0 with y ≥ 0, or x < 0 with a whole y",
         symbol="**",
         conventions="∂/∂x is 0 where y = 0; ∂/∂y is 0 where x = 0 and y ≥ 0, and NaN where x < 0",
+        second_partials={(0, 0): power_base_second, (0, 1): power_mixed, (1, 1): power_exponent_second},
     ),
     Operation(
         "abs",
@@ -192,7 +210,14 @@ _TABLE = (
         conventions="derivative 0 at 0",
         kink=lambda x: (-1.0, 1.0) if x == 0.0 else None,
     ),
-    Operation("exp", exp, (Operand(-1),), "e^{{{}}}", "e to the power of x"),
+    Operation(
+        "exp",
+        exp,
+        (Operand(-1),),
+        "e^{{{}}}",
+        "e to the power of x",
+        second_partials={(0, 0): Operand(-1)},
+    ),
     Operation(
         "log",
         log,
@@ -200,6 +225,7 @@ _TABLE = (
         r"\ln {}",
         "the natural logarithm of x",
         domain="x > 0",
+        second_partials={(0, 0): log_second},
     ),
     Operation(
         "sqrt",
@@ -209,16 +235,41 @@ _TABLE = (
         "the square root of x",
         domain="x ≥ 0",
         conventions="derivative inf at 0",
+        second_partials={(0, 0): sqrt_second},
     ),
-    Operation("sin", sin, (lambda x, z: cos(x),), r"\sin {}", "the sine of x radians", domain="finite x"),
-    Operation("cos", cos, (lambda x, z: -sin(x),), r"\cos {}", "the cosine of x radians", domain="finite x"),
-    Operation("tanh", tanh, (lambda x, z: tanh_derivative(x),), r"\tanh {}", "the hyperbolic tangent of x"),
+    Operation(
+        "sin",
+        sin,
+        (lambda x, z: cos(x),),
+        r"\sin {}",
+        "the sine of x radians",
+        domain="finite x",
+        second_partials={(0, 0): lambda x, z: -z},
+    ),
+    Operation(
+        "cos",
+        cos,
+        (lambda x, z: -sin(x),),
+        r"\cos {}",
+        "the cosine of x radians",
+        domain="finite x",
+        second_partials={(0, 0): lambda x, z: -z},
+    ),
+    Operation(
+        "tanh",
+        tanh,
+        (lambda x, z: tanh_derivative(x),),
+        r"\tanh {}",
+        "the hyperbolic tangent of x",
+        second_partials={(0, 0): tanh_second},
+    ),
     Operation(
         "sigmoid",
         sigmoid,
         (lambda x, z: sigmoid_derivative(x),),
         r"\sigma({})",
         "the logistic function 1 / (1 + exp(-x))",
+        second_partials={(0, 0): sigmoid_second},
     ),
     Operation(
         "relu",
@@ -235,6 +286,7 @@ _TABLE = (
         (lambda x, z: sigmoid(x),),
         r"\ln(1 + e^{{{}}})",
         "the smooth relu log(1 + exp(x))",
+        second_partials={(0, 0): lambda x, z: sigmoid_derivative(x)},
     ),
     Operation(
         "max",

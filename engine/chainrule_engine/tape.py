@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chainrule_engine.graph import Graph
-from chainrule_engine.kernels import Column, Instruction, Recorder, backward, forward
+from chainrule_engine.kernels import (
+    Column,
+    Flow,
+    FlowRecorder,
+    Instruction,
+    Mask,
+    Recorder,
+    adjoint_tangents,
+    backward,
+    forward,
+    tangents,
+)
 from chainrule_engine.operations import OPERATIONS
 
 
@@ -64,6 +75,7 @@ class Tape:
         shared: dict[int, list[Column]] | None = None,
         skip: frozenset[str] = frozenset(),
         record: Recorder | None = None,
+        reached: dict[int, Mask] | None = None,
     ) -> list[Column | None]:
         """Run the chain rule from the outputs with the given cotangents; see `kernels.backward`.
 
@@ -76,7 +88,28 @@ class Tape:
             self._wanted(skip),
             shared,
             record,
+            reached,
         )
+
+    def tangents(self, columns: Sequence[Column], seeds: Mapping[str, Flow], directions: int) -> list[Flow | None]:
+        """Push the tangents of the inputs forward; see `kernels.tangents`."""
+        return tangents(
+            self.instructions, columns, {self.slots[name]: seed for name, seed in seeds.items()}, directions
+        )
+
+    def adjoint_tangents(
+        self,
+        columns: Sequence[Column],
+        gradients: Sequence[Column | None],
+        reached: dict[int, Mask],
+        flows: Sequence[Flow | None],
+        directions: int,
+        *,
+        record: FlowRecorder | None = None,
+    ) -> list[Flow | None]:
+        """Differentiate the backward pass along the tangents `flows`; see `kernels.adjoint_tangents`."""
+        wanted = self._wanted(frozenset())
+        return adjoint_tangents(self.instructions, columns, gradients, reached, flows, wanted, directions, record)
 
     def _wanted(self, skip: frozenset[str]) -> list[bool]:
         wanted = [name is not None and name not in skip for name in self.names]

@@ -125,12 +125,19 @@ class Seeds(Field):
         "type": "object",
         "additionalProperties": {"anyOf": [{"type": "number"}, Numbers.json_schema]},
     }
+    owner = "output"
 
     def read(self, value: Any) -> Mapping[str, Any]:
         """Return the object as it is."""
         if type(value) is not dict:
-            raise refuse(f"an object of numbers by output id is needed here, and this is {describe(value)}")
+            raise refuse(f"an object of numbers by {self.owner} id is needed here, and this is {describe(value)}")
         return value
+
+
+class Tangent(Seeds):
+    """The same by input id."""
+
+    owner = "input"
 
 
 class GraphField(Field):

@@ -10,7 +10,7 @@ from chainrule_engine.derivatives import DERIVATIVES, Evaluation, evaluate
 from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.graph import Graph, is_named
 from chainrule_service import jsonio
-from chainrule_service.data_fields import GraphField, Seeds
+from chainrule_service.data_fields import GraphField, Seeds, Tangent
 from chainrule_service.fields import Choice, Envelope, Flag
 from chainrule_service.settings import Settings
 
@@ -20,12 +20,20 @@ class EvaluationRequest(Envelope):
 
     graph = GraphField(required=True)
     seeds = Seeds("Output id: the weight of that output in the sum that is differentiated; 1 for each when left out.")
+    tangent = Tangent(
+        "For jvp and hvp, by input id: how that input moves along the direction; an input that is left out does not."
+    )
     trace = Flag("Also list the steps of the backward pass; for one point only.", load_default=False)
-    derivative = Choice(DERIVATIVES, "What to compute besides the values.", load_default="gradient")
+    derivative = Choice(
+        DERIVATIVES,
+        "What to compute besides the values. "
+        + "; ".join(f"{name}: {derivative.description}" for name, derivative in DERIVATIVES.items()),
+        load_default="gradient",
+    )
 
 
 class Size(NamedTuple):
-    """How large an evaluation is: inputs and nodes times points, and the numbers in its answer."""
+    """How large an evaluation is: inputs and nodes times points, once more per direction, and numbers in its answer."""
 
     work: int
     numbers: int
@@ -38,14 +46,17 @@ class Size(NamedTuple):
 def size_of(request: dict[str, Any]) -> Size:
     """Return the size of an evaluation that has been read."""
     graph: Graph = request["graph"]
+    derivative = DERIVATIVES[request["derivative"]]
     points = graph.points or 1
-    named = sum(map(is_named, graph.inputs)) + sum(is_named(node.id) for node in graph.nodes)
-    numbers = named * points * (1 if request["derivative"] == "none" else 2)
+    inputs = sum(map(is_named, graph.inputs))
+    named = inputs + sum(is_named(node.id) for node in graph.nodes)
+    more_passes, more_numbers = derivative.cost(inputs, len(graph.outputs))
+    numbers = (named * (2 if derivative.gradients else 1) + more_numbers) * points
     if not graph.single:
         numbers += len(graph.outputs) * points
     if request["trace"]:
         numbers += 4 * sum(len(node.args) for node in graph.nodes)
-    return Size((len(graph.inputs) + len(graph.nodes)) * points, numbers)
+    return Size((len(graph.inputs) + len(graph.nodes)) * points * (1 + more_passes), numbers)
 
 
 def check_size(size: Size, settings: Settings) -> None:
@@ -56,7 +67,7 @@ def check_size(size: Size, settings: Settings) -> None:
     """
     limits, path = settings.limits, ("graph",)
     if size.work > limits["evaluation_work"]:
-        advice = "send fewer points or a smaller graph, or several requests"
+        advice = "send fewer points or a smaller graph, several requests, or ask for hvp in place of hessian"
         raise LimitExceeded("evaluation_work", limits["evaluation_work"], size.work, path, advice)
     if size.numbers > limits["answer_numbers"]:
         advice = "send fewer points, or let ids that you do not need begin with _: they are left out of the answer"
@@ -73,6 +84,7 @@ def run(request: dict[str, Any]) -> Evaluation:
         request["graph"],
         derivative=request["derivative"],
         seeds=request.get("seeds"),
+        tangent=request.get("tangent"),
         trace=request["trace"],
     )
 

@@ -76,6 +76,19 @@ def test_seeds_and_no_derivative(client):
     assert client.evaluate(neuron(), derivative="none").gradients == {}
 
 
+def test_matrices_and_their_products(client):
+    x, y = variables(x=2.0, y=3.0)
+    f = (x * x * y + y**3).named("f")
+    answer = client.evaluate(f, derivative="hessian")
+    assert answer.hessian == {"x": {"x": 6.0, "y": 4.0}, "y": {"x": 4.0, "y": 18.0}}
+    assert answer.gradients == {"x": 12.0, "y": 31.0, "f": 1.0}
+    assert (answer.jacobian, answer.jvp, answer.hvp) == (None, None, None)
+    assert client.evaluate(f, derivative="jacobian").jacobian == {"f": {"x": 12.0, "y": 31.0}}
+    assert client.evaluate(f, derivative="jvp", tangent={"y": 1.0}).jvp == {"f": 31.0}
+    assert client.evaluate(f, derivative="hvp", tangent={"y": 1.0}, seeds={"f": 2.0}).hvp == {"x": 8.0, "y": 36.0}
+    assert client.evaluate("y = sqrt(x)", inputs={"x": 0.0}, derivative="hessian").hessian == {"x": {"x": -math.inf}}
+
+
 def test_a_batch_of_points(client):
     (w,) = variables(w=3.0)
     answer = client.evaluate((variable("x", [1.0, 2.0]) * w).named("y"))

@@ -155,7 +155,7 @@ def test_one_seed_serves_every_point() -> None:
 @pytest.mark.parametrize(
     ("inputs", "options", "path", "words"),
     [
-        ({}, {"derivative": "hessian"}, ("derivative",), "choose one of gradient, none"),
+        ({}, {"derivative": "laplacian"}, ("derivative",), "choose one of gradient, none"),
         ({"x": [1.0, 2.0]}, {"trace": True}, ("trace",), "for one point"),
         ({}, {"trace": True, "derivative": "none"}, ("trace",), "without a gradient"),
         ({}, {"seeds": {}}, ("seeds",), "give the seed of an output"),
@@ -182,8 +182,11 @@ def test_every_wrong_seed_is_reported() -> None:
 
 
 def test_the_derivatives_that_can_be_asked_for_are_listed() -> None:
-    for derivative in DERIVATIVES:
-        assert evaluate(program("y = x * x", x=2.0), derivative=derivative).value == 4.0
+    for derivative, kind in DERIVATIVES.items():
+        options = {"tangent": {"x": 1.0}} if kind.tangent else {}
+        answer = evaluate(program("y = x * x", x=2.0), derivative=derivative, **options)
+        assert answer.value == 4.0
+        assert bool(answer.gradients) == kind.gradients
 
 
 # ------------------------------------------------------------------------------------------------- the steps

@@ -259,6 +259,16 @@ def test_a_program_is_text(call, program):
         ({"seeds": {}}, "#/seeds"),
         ({"seeds": 1}, "#/seeds"),
         ({"trace": True, "derivative": "none"}, "#/trace"),
+        ({"trace": True, "derivative": "jacobian"}, "#/trace"),
+        ({"derivative": "jvp"}, "#/tangent"),
+        ({"derivative": "hvp", "tangent": {}}, "#/tangent"),
+        ({"derivative": "hvp", "tangent": 1}, "#/tangent"),
+        ({"derivative": "hvp", "tangent": None}, "#/tangent"),
+        ({"derivative": "hvp", "tangent": {"o": 1}}, "#/tangent/o"),
+        ({"derivative": "hvp", "tangent": {"x1": "1"}}, "#/tangent/x1"),
+        ({"derivative": "hvp", "tangent": {"x1": [1]}}, "#/tangent/x1"),
+        ({"tangent": {"x1": 1}}, "#/tangent"),
+        ({"derivative": "jacobian", "seeds": {"o": 1}}, "#/seeds"),
         ({"Trace": True}, "#/Trace"),
     ],
 )
@@ -314,6 +324,7 @@ def _changed(data, path, value):
 
 _GOOD = [
     ("/v1/evaluations", {"graph": NEURON, "seeds": {"o": 1.0}, "trace": True, "derivative": "gradient"}),
+    ("/v1/evaluations", {"graph": NEURON, "tangent": {"x1": 1.0}, "derivative": "hvp"}),
     ("/v1/gradient-checks", {"graph": NEURON, "step": 1e-5, "rtol": 1e-6, "atol": 1e-8}),
     ("/v1/jobs", {"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 2, "batch_size": 2}}),
 ]

@@ -85,6 +85,36 @@ def test_derivative_none_computes_no_gradients(call, neuron):
     assert answer["value"] == call(PATH, {"graph": neuron})["value"]
 
 
+CURVED = {"inputs": {"x": 2.0, "y": 3.0}, "program": "f = x*x*y + y**3"}
+
+
+def test_matrices_and_their_products(call):
+    hessian = call(PATH, {"graph": CURVED, "derivative": "hessian"})
+    assert hessian["hessian"] == {"x": {"x": 6.0, "y": 4.0}, "y": {"x": 4.0, "y": 18.0}}
+    assert hessian["gradients"] == {"x": 12.0, "y": 31.0, "f": 1.0}
+    assert list(hessian) == ["output", "value", "values", "gradients", "hessian", "warnings", "engine", "digest"]
+    jacobian = call(PATH, {"graph": CURVED, "derivative": "jacobian"})
+    assert (jacobian["jacobian"], jacobian["gradients"]) == ({"f": {"x": 12.0, "y": 31.0}}, {})
+    tangent = {"x": 1, "y": -2.0}
+    assert call(PATH, {"graph": CURVED, "derivative": "jvp", "tangent": tangent})["jvp"] == {"f": -50.0}
+    assert call(PATH, {"graph": CURVED, "derivative": "hvp", "tangent": tangent})["hvp"] == {"x": -2.0, "y": -32.0}
+
+
+def test_a_hessian_at_many_points_and_one_that_is_not_finite(call):
+    answer = call(PATH, {"graph": {"inputs": {"x": [0, 4]}, "program": "y = x**1.5"}, "derivative": "hessian"})
+    assert answer["hessian"] == {"x": {"x": ["Infinity", 0.375]}}
+    (warning,) = answer["warnings"]
+    assert (warning["code"], warning["node"], warning["points"]) == ("non_finite_second_derivative", "y", [0])
+
+
+def test_an_svg_needs_no_derivative(call):
+    body = {"graph": CURVED, "derivative": "jvp", "tangent": {"x": 1}}
+    svg = call(PATH, body, headers={"Accept": "image/svg+xml"}).get_data(as_text=True)
+    assert svg == call(PATH, {"graph": CURVED, "derivative": "none"}, headers={"Accept": "image/svg+xml"}).get_data(
+        as_text=True
+    )
+
+
 def test_numbers_that_are_not_finite_are_strings(call):
     answer = call(PATH, {"graph": {"inputs": {"x": 0, "y": -1}, "program": "a = 1/x\nb = log(y)\nc = -a\nz = b + c"}})
     assert [answer["values"][name] for name in "abc"] == ["Infinity", "NaN", "-Infinity"]
@@ -239,6 +269,27 @@ def test_the_digest_is_that_of_the_text_up_to_its_last_member(client):
     text = client.post(PATH, json=request).get_data(as_text=True)
     head, _, tail = text.rpartition(',"digest"')
     assert tail == f':"sha256:{hashlib.sha256((head + "}").encode()).hexdigest()}"}}'
+
+
+def test_every_direction_of_a_matrix_is_work(call_with):
+    # f = x*x*y + y**3 has two inputs and four nodes; the gradient costs 6.
+    call = call_with(limits={"evaluation_work": 12})
+    call(PATH, {"graph": CURVED})
+    call(PATH, {"graph": CURVED, "derivative": "jacobian"})
+    call(PATH, {"graph": CURVED, "derivative": "hvp", "tangent": {"x": 1}})
+    problem = call(PATH, {"graph": CURVED, "derivative": "hessian"}, 422)
+    assert limited(problem) == ("evaluation_work", 12, 18, "#/graph")
+    assert "hvp" in problem["detail"]
+
+
+def test_the_numbers_of_a_matrix_are_counted(call_with):
+    call = call_with(limits={"answer_numbers": 9})
+    # Three values, and three gradients unless it is by output; then what was asked for.
+    for derivative, total in (("jacobian", 5), ("jvp", 4), ("hvp", 8)):
+        options = {"tangent": {"x": 1}} if "v" in derivative else {}
+        answer = call(PATH, {"graph": CURVED, "derivative": derivative, **options})
+        assert len(answer["values"]) + len(answer["gradients"]) + len(str(answer[derivative]).split(", ")) == total
+    assert limited(call(PATH, {"graph": CURVED, "derivative": "hessian"}, 422)) == ("answer_numbers", 9, 10, "#/graph")
 
 
 # ---------------------------------------------------------------------------------------------------- batches

@@ -122,6 +122,10 @@ def test_answers_to_get_fit_their_schema(call, path, described):
         {"graph": {"inputs": {"x": [0, 1]}, "program": "y = relu(log(x))"}},
         {"graph": {"inputs": {"x": 0}, "program": "y = 1/x\nz = x > 0", "output": ["y", "z"]}},
         {"graph": NEURON, "derivative": "none"},
+        {"graph": NEURON, "derivative": "jacobian"},
+        {"graph": NEURON, "derivative": "hessian"},
+        {"graph": {"inputs": {"x": [0, 1]}, "program": "y = sqrt(x)"}, "derivative": "hvp", "tangent": {"x": [1, 2]}},
+        {"graph": {"inputs": {"x": [0, 1]}, "program": "y = sqrt(x)"}, "derivative": "jvp", "tangent": {"x": 1}},
         {"graph": {"inputs": {"x": 1e200}, "program": "y = x*x*2"}, "trace": True},
     ],
 )

@@ -9,7 +9,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import ValidationError
 
-from chainrule_engine.derivatives import Evaluation
+from chainrule_engine.derivatives import DERIVATIVES, Evaluation
 from chainrule_engine.drawing import MAX_VALUES, boxes, caption, to_dot, to_svg
 from chainrule_engine.errors import DrawingError, EngineError, LimitExceeded
 from chainrule_engine.graph import Graph
@@ -40,6 +40,11 @@ class EvaluationBatchRequest(Envelope):
 _BATCH = EvaluationBatchRequest()
 
 _BY_ID: JsonSchema = {"type": "object", "additionalProperties": ref("NumberOrPoints")}
+_MATRIX: JsonSchema = {"type": "object", "additionalProperties": _BY_ID}
+#: The derivatives that are members of the answer by their own names.
+_DERIVED = tuple(name for name in DERIVATIVES if name not in ("gradient", "none"))
+#: A graph whose second derivatives can be checked in the head.
+_CURVED = {"inputs": {"x": 2.0, "y": 3.0}, "program": "f = x * x * y + y ** 3"}
 _STEP = record(
     "One addition to a gradient: contribution = upstream * local, and total is the sum so far.",
     {
@@ -55,7 +60,13 @@ _STEP = record(
 _WARNING = record(
     "Something to know about a node: a kink with its admissible interval, or the first number that is not finite.",
     {
-        "code": {"type": "string", "enum": ["kink", "jump", "non_finite_value", "non_finite_gradient", "more"]},
+        "code": {
+            "type": "string",
+            "enum": [
+                *("kink", "jump", "non_finite_value", "non_finite_gradient"),
+                *("non_finite_tangent", "non_finite_second_derivative", "more"),
+            ],
+        },
         "node": {"type": ["string", "null"]},
         "detail": {"type": "string"},
         "interval": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
@@ -71,6 +82,11 @@ SCHEMAS: Mapping[str, JsonSchema] = {
             "value": {"anyOf": [ref("NumberOrPoints"), {"type": "array", "items": ref("NumberOrPoints")}]},
             "values": _BY_ID,
             "gradients": _BY_ID,
+            **{
+                name: (_MATRIX if name in ("jacobian", "hessian") else _BY_ID)
+                | {"description": f"Only with this derivative: {DERIVATIVES[name].description}."}
+                for name in _DERIVED
+            },
             "warnings": {"type": "array", "items": _WARNING},
             "steps": {"type": "array", "items": _STEP, "description": "Only with trace."},
             "engine": ref("Engine"),
@@ -83,7 +99,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
                 "pattern": "^sha256:[0-9a-f]{64}$",
             },
         },
-        optional=("steps",),
+        optional=(*_DERIVED, "steps"),
     ),
     "EvaluationBatch": record(
         "One entry for each item, in order: a result or a problem, whose pointers start at the whole request.",
@@ -116,6 +132,8 @@ SCHEMAS: Mapping[str, JsonSchema] = {
             },
             "trace": True,
         },
+        "the matrix of second derivatives": {"graph": _CURVED, "derivative": "hessian"},
+        "its product with a direction": {"graph": _CURVED, "derivative": "hvp", "tangent": {"x": 1.0, "y": -2.0}},
     },
     answers={
         200: (
