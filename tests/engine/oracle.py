@@ -76,7 +76,7 @@ def _one(*_: Real) -> Real:
 
 # ------------------------------------------------------------------------------------------------------ where to look
 
-#: Places where a formula changes: of ours, of the C library's, or of mathematics.
+#: Places where a formula changes: of ours, of a C library's, or of mathematics.
 _LANDMARKS = (
     *(1.0, 0.5, 2.0, 3.0, 10.0, 0.34657359027997264, 0.6931471805599453, 0.55, 0.625, 1.0397207708399179),
     *(18.0, 20.0, 22.0, 36.7, 37.0, 40.0, 354.0, 372.5, 708.3964185322641, 709.782712893384, 745.1332191019411),

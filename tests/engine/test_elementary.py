@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from fractions import Fraction
 from math import inf, nan
 
 import pytest
@@ -14,6 +15,8 @@ from tests.engine.oracle import ulps
 
 from chainrule_engine import elementary
 from chainrule_engine.elementary import (
+    circular,
+    cos,
     divide,
     exp,
     log,
@@ -22,6 +25,7 @@ from chainrule_engine.elementary import (
     power_exponent_derivative,
     sigmoid,
     sigmoid_derivative,
+    sin,
     softplus,
     sqrt,
     tanh,
@@ -31,7 +35,7 @@ from chainrule_engine.elementary import (
 FUNCTIONS = {
     name: function
     for name, function in inspect.getmembers(elementary, inspect.isfunction)
-    if function.__module__ == elementary.__name__ and not name.startswith("_")
+    if function.__module__.startswith(elementary.__name__)
 }
 
 NUMBERS = st.floats() | st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.0, 709.782712893384, -745.2, inf, -inf, nan])
@@ -62,7 +66,7 @@ def test_nan_in_nan_out(name):
         assert math.isnan(function(*args)), args
 
 
-# ------------------------------------------------------------------------------- where the C library would not do
+# ----------------------------------------------------------------------------------------------- edges of domains
 
 
 @given(x=NUMBERS, y=NUMBERS)
@@ -102,13 +106,14 @@ def test_the_logarithm_and_the_root_of_what_has_none(x):
 
 
 @given(x=NUMBERS, y=NUMBERS)
-def test_power_is_the_c_library_s_where_that_does_not_raise(x, y):
+def test_power_has_the_special_cases_of_the_c_library_s(x, y):
     try:
         expected = math.pow(x, y)
     except (ValueError, OverflowError):
         return
     if y != 2.0:
-        assert same(power(x, y), expected)
+        # Each within a unit of the truth.
+        assert same(power(x, y), expected) or power(x, y) == pytest.approx(expected, rel=5e-16, abs=1e-323)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +137,76 @@ def test_power_at_its_edges(x, y, result):
     assert same(power(x, y), result)
 
 
+def test_a_power_is_exact_where_float64_holds_it():
+    count = 0
+    for x in (*map(float, range(-20, 21)), 0.375, 7.0 * 2.0**-30, 3.0 * 2.0**100, 94906265.0, 5.0 * 2.0**-500):
+        for y in range(-40, 80):
+            if x:
+                exact = Fraction(x) ** y
+                if abs(exact) < 2**1024 and Fraction(float(exact)) == exact:
+                    count += 1
+                    assert power(x, float(y)) == float(exact), (x, y)
+    assert count > 1000
+    for root in range(1, 500):
+        assert power(float(root**2), 0.5) == power(float(root**4), 0.25) == root
+    for k in range(-1074, 1024):
+        assert power(2.0, float(k)) == math.ldexp(1.0, k)
+
+
 @given(x=FINITE)
 def test_a_square_is_rounded_once(x):
     assert same(power(x, 2.0), x * x)
     assert same(power_base_derivative(x, 2.0), 2.0 * x)
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "result"),
+    [
+        *(
+            (exp, -0.0, 1.0),
+            (exp, inf, inf),
+            (exp, -inf, 0.0),
+            (exp, 5e-324, 1.0),
+            (exp, 1e308, inf),
+            (exp, 1.0, math.e),
+        ),
+        *((log, 1.0, 0.0), (log, inf, inf), (log, -inf, nan), (log, -5e-324, nan)),
+        *((tanh, -0.0, -0.0), (tanh, -inf, -1.0), (tanh, -1e-310, -1e-310), (tanh, 22.0, 1.0), (tanh, 1e308, 1.0)),
+        *(
+            (sigmoid, -0.0, 0.5),
+            (sigmoid, inf, 1.0),
+            (sigmoid, -inf, 0.0),
+            (sigmoid, -746.0, 0.0),
+            (sigmoid, 38.0, 1.0),
+        ),
+        *((softplus, inf, inf), (softplus, -inf, 0.0), (softplus, -1e308, 0.0), (softplus, 0.0, math.log(2.0))),
+        *((softplus, 746.0, 746.0), (softplus, 1e308, 1e308)),
+        *((tanh_derivative, 0.0, 1.0), (tanh_derivative, inf, 0.0), (tanh_derivative, 374.0, 0.0)),
+        *((sigmoid_derivative, 0.0, 0.25), (sigmoid_derivative, -inf, 0.0), (sigmoid_derivative, 746.0, 0.0)),
+        *((sin, -0.0, -0.0), (sin, inf, nan), (sin, -1e-310, -1e-310), (sin, 1e-9, 1e-9)),
+        *((cos, -0.0, 1.0), (cos, -inf, nan), (cos, 5e-324, 1.0)),
+    ],
+)
+def test_edges(function, x, result):
+    assert same(function(x), result)
+
+
+@pytest.mark.parametrize(("ours", "true"), [(sin, mp.sin), (cos, mp.cos)])
+def test_angles_that_are_hard_to_reduce(ours, true):
+    # The float64 nearest of all to a multiple of π/2; the largest; both sides of the change of method; powers of two.
+    hard = [6381956970095103 * 2.0**797, 1.7976931348623157e308, 2.0**20, math.nextafter(2.0**20, inf), 1e22]
+    hard += [k * math.pi / 2 for k in (1, 2, 3, 355)] + [2.0**k for k in range(-60, 1024, 7)]
+    for x in hard:
+        with mp.workprec(1400):
+            assert ulps(ours(x), true(mp.mpf(x))) < 0.85, x
+
+
+@given(x=st.floats(1.0, 2.0**20))
+def test_both_reductions_of_an_angle_agree_far_beyond_their_last_bit(x):
+    quarter, y, tail = circular._reduced_angle(x)
+    huge_quarter, huge_y, huge_tail = circular._reduced_huge_angle(x)
+    assert (quarter - huge_quarter) % 1.0 == 0.0
+    assert abs((mp.mpf(y) + tail) - (mp.mpf(huge_y) + huge_tail)) <= mp.ldexp(abs(mp.mpf(y)), -64)
 
 
 # ------------------------------------------------------------------------------------------ symmetries, and no seams
@@ -144,6 +215,8 @@ def test_a_square_is_rounded_once(x):
 @given(x=st.floats(allow_nan=False))
 def test_odd_and_even_functions_are_so_to_the_bit(x):
     assert same(tanh(-x), -tanh(x))
+    assert same(sin(-x), -sin(x))
+    assert same(cos(-x), cos(x))
     assert tanh_derivative(-x) == tanh_derivative(x)
     assert sigmoid_derivative(-x) == sigmoid_derivative(x)
 
