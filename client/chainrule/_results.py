@@ -88,8 +88,8 @@ class Evaluation:
         hvp: by input, the product of the Hessian and the tangent.
         warnings: nodes at a kink, and the first node that is not finite.
         steps: the backward pass, addition by addition, if it was asked for.
-        digest: the fingerprint of the answer's text: the same request gives the same one from the same engine (on the
-            same C library); a graph that lists its nodes in another order has another.
+        digest: the fingerprint of the answer's text: the same request gives the same one from the same engine, on
+            every machine; a graph that lists its nodes in another order has another.
 
     Where an input is a list of numbers (a batch of points), every number here is a list of that length.
     """

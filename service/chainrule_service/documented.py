@@ -106,7 +106,7 @@ SHARED: Mapping[str, JsonSchema] = {
         ],
     },
     "Engine": record(
-        "What computed the answer: where both members are equal, so are all bits, as far as it is the same C library.",
+        "What computed the answer: where both members are equal, so are all bits, on every machine.",
         {"version": {"type": "string"}, "conventions": {"type": "integer"}},
     ),
     "Problem": record(

@@ -122,7 +122,7 @@ def divide_derivative(x: float, y: float, z: float) -> float:
         return divide(-z, y)
     # A subnormal quotient has lost digits, and dividing it by a small y would show that. Here y exceeds 2**-53, so
     # that its square loses none; where the square overflows, the result is far below the smallest number.
-    return -x / (y * y)
+    return divide(-x, y * y)
 
 
 def power_base_derivative(x: float, y: float) -> float:

@@ -34,7 +34,7 @@ def home() -> Response:
 @blueprint.get("/v1/version")
 @documented(answers={200: ("The version.", ref("Version"))})
 def version() -> Response:
-    """Return the version of the engine: with the same C library, equal versions give equal bits."""
+    """Return the version of the engine: equal versions give equal bits, on every machine."""
     return answer({"name": "chainrule", "engine": ENGINE})
 
 
