@@ -188,6 +188,9 @@ def evaluate(
     elif derivative == "hessian":
         more[derivative], broken = directional.hessian(tape, columns, gradients, reached, points)
     warnings += [_warning(code, node, detail, at, points) for code, node, detail, at in broken]
+    for warning in warnings:
+        if warning["node"] is not None and not is_named(warning["node"]):
+            warning["detail"] += _whereabouts(tape, warning["node"])
     return Evaluation(
         output=graph.outputs[0] if graph.single else list(graph.outputs),
         value=value[0] if graph.single else value,
@@ -294,6 +297,18 @@ def _warning(code: str, node: str | None, detail: str, at: list[int], points: in
     if points is not None:
         warning["points"] = at[:MAX_WARNED_POINTS]
     return warning
+
+
+def _whereabouts(tape: Tape, node: str) -> str:
+    """Say on the way to which named node an unnamed one lies, as its own id is in no program."""
+    slot = tape.slots[node]
+    for target, _, args in tape.instructions:
+        if slot in args:
+            slot = target
+            name = tape.names[slot]
+            if name is not None and is_named(name):
+                return f"; it is a part of {name}"
+    return ""
 
 
 def _kinks(tape: Tape, columns: list[Column], points: int | None) -> list[dict[str, Any]]:

@@ -306,7 +306,8 @@ class _Reader:
             if "args" in item:
                 self.problem((*path, "args"), f"args is a list of ids and numbers, and this is {describe(args)}")
         elif len(args) != operation.arity:
-            self.problem((*path, "args"), f"{op} takes {operation.arity} argument(s), and this has {len(args)}")
+            wanted = f"{operation.arity} argument{'' if operation.arity == 1 else 's'}"
+            self.problem((*path, "args"), f"{op} takes {wanted}, and this has {len(args)}")
         else:
             return Node(name, operation.name, tuple(args))
         return Node(name, _FAULTY.op, ())

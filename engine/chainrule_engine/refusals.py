@@ -115,7 +115,9 @@ _FUNCTIONS = {
     "int": f"int(...) is {_NOT_HERE}: every value is a float64",
 }
 
-_FOLLOWING = re.compile(r"\s*(?:(?P<equals>=(?!=))|(?P<quote>[\"'])|(?P<loop>for\b)|\.\s*(?P<attribute>[^\W\d]\w*+))")
+_FOLLOWING = re.compile(
+    r"\s*(?:(?P<equals>=(?!=))|(?P<quote>[\"'])|(?P<loop>for\b)|(?P<mark>[,:](?!=))|\.\s*(?P<attribute>[^\W\d]\w*+))"
+)
 _LONGEST_SHOWN = 40
 
 
@@ -167,6 +169,8 @@ def refuse_name(text: str, match: re.Match[str], scope: Iterable[str], *, nested
         error_at(text, start, _TEXT)
     if after and after["loop"]:
         error_at(text, start, _LOOP)
+    if after and after["mark"] and not nested:
+        error_at(text, after.start("mark"), _SIGNS[after["mark"]])
     if name in OPERATIONS:
         error_at(text, start, f"{name} is an operation: write {name}(...)")
     if not name.isidentifier():

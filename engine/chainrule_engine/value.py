@@ -139,7 +139,7 @@ def apply(name: str, *arguments: Value | Number) -> Value:
     """
     operation = OPERATIONS[name]
     if len(arguments) != operation.arity:
-        raise TypeError(f"{name} takes {operation.arity} argument(s), and was given {len(arguments)}")
+        raise TypeError(f"{name} has arity {operation.arity}, and was given {len(arguments)}")
     args = tuple(a if isinstance(a, Value) else Value(a, constant=True) for a in arguments)
     numbers = [a.data for a in args]
     out = Value(operation.value(*numbers))

@@ -293,7 +293,7 @@ def test_many_kinks_are_counted() -> None:
 @pytest.mark.parametrize(
     ("text", "node", "detail"),
     [
-        ("y = 1 / x + 2", "_1", "div(1.0, 0.0) is inf"),
+        ("y = 1 / x + 2", "_1", "div(1.0, 0.0) is inf; it is a part of y"),
         ("u = x - 1\nv = log(u)\ny = v * v", "v", "log(-1.0) is nan"),
         ("u = x - 8\ny = u ** (1 / 3)", "y", "pow(-8.0, 0.3333333333333333) is nan"),
         ("u = exp(x + 1000)\ny = u - u", "u", "exp(1000.0) is inf"),
@@ -347,3 +347,17 @@ def test_what_is_blamed_is_the_first_that_is_not_finite(graph: Graph) -> None:
     assert found.get("non_finite_value") == (broken[0] if broken else None)
     steps = [step["from"] for step in answer.steps if not math.isfinite(step["total"])]
     assert found.get("non_finite_gradient") == (steps[0] if steps else None)
+
+
+@pytest.mark.parametrize(
+    ("program", "place"),
+    [
+        ("d = sqrt(a) + log(a)*2", "; it is a part of d"),
+        ("log(a) * 2", ""),
+        ("d = log(a)", ""),
+        ("b = a*a; d = (relu(b) + 1) * b; e = d + 1", "; it is a part of d"),
+    ],
+)
+def test_a_warning_about_an_unnamed_node_tells_where_it_is(program: str, place: str) -> None:
+    warning = evaluate(Graph.from_dict({"inputs": {"a": 0.0}, "program": program})).warnings[0]
+    assert warning["detail"].partition(";")[1] + warning["detail"].partition(";")[2] == place

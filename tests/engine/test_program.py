@@ -635,3 +635,16 @@ def test_a_wrong_name_in_a_long_program_is_refused_without_a_long_search():
     generator = random.Random(1)
     names = ["".join(generator.choices("abcdefgh", k=30)) for _ in range(50_000)]
     assert "is not defined" in refusal("r = " + "a" * 30, names)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("c, d = a, b", "line 1, column 2: a comma makes a tuple"),
+        ("c: float = a", "line 1, column 2: ':' is not part of the language"),
+        ("d = max(c, a)", "column 9: 'c' is not defined"),
+    ],
+)
+def test_what_follows_an_unknown_name_tells_what_was_meant(text, words):
+    with pytest.raises(ProgramError, match=words):
+        parse_program(text, ["a", "b"])

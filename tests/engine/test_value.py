@@ -92,7 +92,7 @@ def test_only_numbers_are_held(wrong: object) -> None:
 
 @pytest.mark.parametrize("arguments", [(), (1.0,), (1.0, 2.0, 3.0)])
 def test_the_arity_is_checked(arguments: tuple) -> None:
-    with pytest.raises(TypeError, match=rf"mul takes 2 argument\(s\), and was given {len(arguments)}"):
+    with pytest.raises(TypeError, match=f"mul has arity 2, and was given {len(arguments)}"):
         apply("mul", *arguments)
 
 
