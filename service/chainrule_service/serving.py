@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -129,6 +130,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             sys.stdout.flush()
 
         def post_fork(server: Any, worker: Any) -> None:
+            # Until it has handlers of its own a worker has the master's, which only take a note: a SIGTERM that comes
+            # now would be lost, and the server would wait for this worker until graceful_timeout has passed.
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
             if self.lock is not None:
                 self.lock.close()  # it is the master's: a worker that outlives it must not keep a new server out
 

@@ -59,7 +59,7 @@ class Server:
     def __exit__(self, *_):
         self.stop(signal.SIGTERM)
 
-    def stop(self, number, timeout=40):
+    def stop(self, number, timeout=100):
         """Signal the master, wait for it, and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
