@@ -50,7 +50,7 @@ def test_empty_variables_count_as_not_given():
 
 
 def test_a_server_keeps_its_data_with_the_users():
-    assert Settings.from_env({"XDG_DATA_HOME": "/home/ada/data"}).data == Path("/home/ada/data/chainrule")
+    assert Settings.from_env({"XDG_DATA_HOME": "/srv/ada"}).data == Path("/srv/ada/chainrule")
     assert Settings.from_env({}).data == Path("~/.local/share/chainrule").expanduser()
 
 
