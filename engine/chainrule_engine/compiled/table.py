@@ -90,37 +90,37 @@ _OPERATORS: dict[Any, Any] = {
     operator.abs: lambda x: abs(x),
 }
 
-_inlined = register_jitable(**_INLINED)
+inlined = register_jitable(**_INLINED)
 _jit = njit(error_model="numpy", nogil=True)
 
 
-def _in_machine_code(function: Callable[..., float]) -> Any:
+def in_machine_code(function: Callable[..., float]) -> Any:
     function = _OPERATORS.get(function, function)
-    return function if function in _REGISTERED else _inlined(function)
+    return function if function in _REGISTERED else inlined(function)
 
 
 def _taking_three(value: Callable[..., float], arity: int) -> Any:
     """Give a value of (x, …) the form (code, x, y, w), which ignores what it does not need."""
-    f = _in_machine_code(value)
+    f = in_machine_code(value)
     forms = (lambda code, x, y, w: f(x), lambda code, x, y, w: f(x, y), lambda code, x, y, w: f(x, y, w))
-    return _inlined(forms[arity - 1])
+    return inlined(forms[arity - 1])
 
 
 def _taking_four(partial: Callable[..., float], arity: int) -> Any:
     """Give a partial derivative of (x, …, z) the form (code, x, y, w, z)."""
     if isinstance(partial, Constant):
         number = partial.number
-        return _inlined(lambda code, x, y, w, z: number)
+        return inlined(lambda code, x, y, w, z: number)
     if isinstance(partial, Operand):
         place = partial.position
-        return _inlined(lambda code, x, y, w, z: (x, y, w, z)[place])
-    f = _in_machine_code(partial)
+        return inlined(lambda code, x, y, w, z: (x, y, w, z)[place])
+    f = in_machine_code(partial)
     forms = (
         lambda code, x, y, w, z: f(x, z),
         lambda code, x, y, w, z: f(x, y, z),
         lambda code, x, y, w, z: f(x, y, w, z),
     )
-    return _inlined(forms[arity - 1])
+    return inlined(forms[arity - 1])
 
 
 def _value_row(f: Any) -> Any:
@@ -148,7 +148,7 @@ def _partial_row(f: Any) -> Any:
 
 
 def _choice_of_value(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
+    @inlined
     def pick(code: int, x: float, y: float, w: float) -> Any:
         return below(code, x, y, w) if code < middle else above(code, x, y, w)
 
@@ -156,7 +156,7 @@ def _choice_of_value(middle: int, below: Any, above: Any) -> Any:
 
 
 def _choice_of_partial(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
+    @inlined
     def pick(code: int, x: float, y: float, w: float, z: float) -> Any:
         return below(code, x, y, w, z) if code < middle else above(code, x, y, w, z)
 
@@ -164,7 +164,7 @@ def _choice_of_partial(middle: int, below: Any, above: Any) -> Any:
 
 
 def _choice_of_value_row(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
+    @inlined
     def pick(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
         if code < middle:
             below(code, v, t, a, b, c, low, high)
@@ -175,7 +175,7 @@ def _choice_of_value_row(middle: int, below: Any, above: Any) -> Any:
 
 
 def _choice_of_partial_row(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
+    @inlined
     def pick(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
         if code < middle:
             below(code, v, t, a, b, c, low, high, local)
@@ -198,32 +198,32 @@ def _fold(choice: Callable[[int, Any, Any], Any], arms: Sequence[tuple[int, Any]
 
 # An operation's code is its place in the table.
 _OPERATIONS = tuple(OPERATIONS.values())
-_CODES = {operation.name: code for code, operation in enumerate(_OPERATIONS)}
-_SELECTIVE = np.array([operation.selective for operation in _OPERATIONS])
+CODES = {operation.name: code for code, operation in enumerate(_OPERATIONS)}
+SELECTIVE = np.array([operation.selective for operation in _OPERATIONS])
 _PARTIALS = [
     (3 * code + place, partial, operation.arity)
     for code, operation in enumerate(_OPERATIONS)
     for place, partial in enumerate(operation.partials)
 ]
 # By 3·code + place: where a partial derivative comes from, the number of a constant one, the place of an operand.
-_COMPUTED, _CONSTANT, _OPERAND = 0, 1, 2
-_KIND = np.zeros(3 * len(_OPERATIONS), np.int8)
-_NUMBER = np.zeros(3 * len(_OPERATIONS))
-_PLACE = np.zeros(3 * len(_OPERATIONS), np.int8)
+COMPUTED, CONSTANT, OPERAND = 0, 1, 2
+KIND = np.zeros(3 * len(_OPERATIONS), np.int8)
+NUMBER = np.zeros(3 * len(_OPERATIONS))
+PLACE = np.zeros(3 * len(_OPERATIONS), np.int8)
 for _key, _partial, _ in _PARTIALS:
     if isinstance(_partial, Constant):
-        _KIND[_key], _NUMBER[_key] = _CONSTANT, _partial.number
+        KIND[_key], NUMBER[_key] = CONSTANT, _partial.number
     elif isinstance(_partial, Operand):
-        _KIND[_key], _PLACE[_key] = _OPERAND, _partial.position % 4
+        KIND[_key], PLACE[_key] = OPERAND, _partial.position % 4
 
 _VALUES = [(code, _taking_three(o.value, o.arity)) for code, o in enumerate(_OPERATIONS)]
 _DERIVATIVES = [(key, _taking_four(partial, arity)) for key, partial, arity in _PARTIALS]
-_value = _fold(_choice_of_value, _VALUES)
-_partial_1, _partial_2, _partial_3 = (
+value = _fold(_choice_of_value, _VALUES)
+partial_1, partial_2, partial_3 = (
     _fold(_choice_of_partial, [(key // 3, arm) for key, arm in _DERIVATIVES if key % 3 == place]) for place in range(3)
 )
-_compute_row = _fold(_choice_of_value_row, [(code, _value_row(f)) for code, f in _VALUES])
-_compute_partial_row = _fold(
+compute_row = _fold(_choice_of_value_row, [(code, _value_row(f)) for code, f in _VALUES])
+compute_partial_row = _fold(
     _choice_of_partial_row,
-    [(key, _partial_row(f)) for key, f in _DERIVATIVES if _KIND[key] == _COMPUTED],
+    [(key, _partial_row(f)) for key, f in _DERIVATIVES if KIND[key] == COMPUTED],
 )
