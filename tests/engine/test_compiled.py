@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from tests.engine.strategies import EDGES, any_finite, by_values, exact, graphs, plain_kernels
 
-from chainrule_engine import acceleration
+from chainrule_engine import acceleration, warm
 from chainrule_engine.derivatives import evaluate
 from chainrule_engine.graph import Graph, Node
 from chainrule_engine.operations import OPERATIONS
@@ -255,6 +255,10 @@ def test_what_was_not_compiled_ahead_is_left_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.nbc"))
     assert run(program, CHAINRULE_ENGINE="").startswith("True True")
     assert run(program, CHAINRULE_ENGINE="python") == "False False None\n"
+
+
+def test_to_warm_what_is_warm_is_no_work() -> None:
+    assert warm.main() == 0
 
 
 def test_small_work_is_done_in_plain_python_and_much_of_it_loads_the_kernels() -> None:
