@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flask import Response, current_app, g, request
-from marshmallow import Schema
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from chainrule_service import jsonio
+from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
@@ -166,15 +166,14 @@ def read_json() -> Any:
     return jsonio.loads(body, max_depth=limits["json_depth"])
 
 
-def read_body(schema: Schema) -> dict[str, Any]:
+def read_body(schema: Envelope) -> dict[str, Any]:
     """Return the request's body as `schema` loads it.
 
     Raises:
         RequestError, MalformedJSON: as `read_json`.
-        ValidationError: it breaks a rule of the schema (422).
+        InvalidInput, LimitExceeded: it breaks a rule of the schema (422).
     """
-    loaded: dict[str, Any] = schema.load(read_json())
-    return loaded
+    return schema.load(read_json())
 
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -7,11 +7,10 @@ from typing import Any
 
 from flask import Response, request
 from flask_smorest import Blueprint
-from marshmallow import ValidationError
 
 from chainrule_engine.derivatives import DERIVATIVES, Evaluation
 from chainrule_engine.drawing import MAX_VALUES, boxes, caption, to_dot, to_svg
-from chainrule_engine.errors import DrawingError, EngineError, LimitExceeded
+from chainrule_engine.errors import DrawingError, EngineError, InvalidInput, LimitExceeded
 from chainrule_engine.graph import Graph
 from chainrule_service import evaluation, jsonio
 from chainrule_service.documented import JSON, NEURON, documented, record, ref
@@ -185,7 +184,7 @@ def evaluate_batch() -> Response:
             loaded = _REQUEST.load(item)
             size = total.plus(evaluation.size_of(loaded))
             evaluation.check_size(size, shared.settings)
-        except (ValidationError, LimitExceeded) as error:
+        except (InvalidInput, LimitExceeded) as error:
             entries[position] = _problem(error, position)
         else:
             total, accepted[position] = size, loaded
