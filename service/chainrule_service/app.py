@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
+from flask.globals import request_ctx
 
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
@@ -16,17 +19,39 @@ from chainrule_service.store import Store
 RESOURCES: tuple[ModuleType, ...] = (evaluations, gradient_checks, jobs, operations, limits, meta, docs)
 
 
+class Application(Flask):
+    """Flask without what nothing here uses and every request would pay for: hooks, their lookup, and coroutines.
+
+    What each request must pass stands in their place: `guard` before the view, `finish` after it.
+    """
+
+    def ensure_sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is: no view is a coroutine."""
+        return function
+
+    def full_dispatch_request(self) -> Response:
+        """Answer the request, in whatever way it goes."""
+        try:
+            guard(request_ctx.request)
+            returned = self.dispatch_request()
+        except Exception as error:
+            returned = answer_error(error)
+        return self.process_response(self.make_response(returned))
+
+    def process_response(self, response: Response) -> Response:
+        """Finish an answer: of a view, or of an error outside of views."""
+        return finish(request_ctx.request, response)
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the service as a WSGI application; without settings, one that keeps its jobs in memory.
 
     It opens nothing: no file, no connection, no thread. So it may be made before a server forks its workers.
     """
     settings = settings or Settings()
-    app = Flask(__name__)
+    app = Application(__name__)
     app.url_map.merge_slashes = False  # //v1/jobs is not /v1/jobs, and a redirected POST would lose its body
     app.extensions["chainrule"] = Service(settings, Store(settings.data))
-    app.before_request(guard)
-    app.after_request(finish)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)
     for module in RESOURCES:
