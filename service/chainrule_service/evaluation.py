@@ -49,13 +49,13 @@ def size_of(request: dict[str, Any]) -> Size:
     derivative = DERIVATIVES[request["derivative"]]
     points = graph.points or 1
     inputs = sum(map(is_named, graph.inputs))
-    named = inputs + sum(is_named(node.id) for node in graph.nodes)
+    named = inputs + sum(map(is_named, graph.nodes.ids))
     more_passes, more_numbers = derivative.cost(inputs, len(graph.outputs))
     numbers = (named * (2 if derivative.gradients else 1) + more_numbers) * points
     if not graph.single:
         numbers += len(graph.outputs) * points
     if request["trace"]:
-        numbers += 4 * sum(len(node.args) for node in graph.nodes)
+        numbers += 4 * len(graph.nodes.sources)
     return Size((len(graph.inputs) + len(graph.nodes)) * points * (1 + more_passes), numbers)
 
 
