@@ -144,8 +144,8 @@ def read_number(value: object) -> float | str:
     return f"a number is needed here, and this is {describe(value)}"
 
 
-def read_numbers(values: list[object]) -> list[float] | None:
-    """Read a list of finite numbers; None when one of them is wrong, for `read_number` to say what."""
+def finite_numbers(values: list[object]) -> list[float] | None:
+    """Read a list of finite numbers, quickly; None when one of them is wrong, for `wrong_numbers` to say which."""
     kinds = set(map(type, values))
     if int in kinds and kinds <= {int, float}:
         integers = [value for value in values if type(value) is int]
@@ -157,6 +157,14 @@ def read_numbers(values: list[object]) -> list[float] | None:
     else:
         return None
     return values if all(map(math.isfinite, values)) else None  # type: ignore[return-value, arg-type]
+
+
+def wrong_numbers(values: Iterable[object]) -> Iterator[Problem]:
+    """Say what is wrong with each item of a list that is not a finite number; the path is its position."""
+    for position, value in enumerate(values):
+        number = read_number(value)
+        if isinstance(number, str):
+            yield Problem((position,), number)
 
 
 def describe(value: object) -> str:
@@ -259,16 +267,11 @@ class _Reader:
         return inputs
 
     def column(self, values: list[object], path: Path) -> list[float]:
-        if (read := read_numbers(values)) is not None:
-            return read
-        numbers = []
-        for position, value in enumerate(values):
-            number = read_number(value)
-            if isinstance(number, str):
-                self.problem((*path, position), number)
-            else:
-                numbers.append(number)
-        return numbers
+        numbers = finite_numbers(values)
+        if numbers is None:
+            for problem in wrong_numbers(values):
+                self.problem(path + problem.path, problem.detail)
+        return numbers or []
 
     def program(
         self, text: object, inputs: Mapping[str, Numbers]
@@ -406,7 +409,7 @@ def _faultless(data: list[Any], inputs: Mapping[str, Numbers]) -> Nodes | None:
             flat = list(chain.from_iterable(lists))
             places = [place for place, argument in enumerate(flat) if type(argument) is not str]
             if places:
-                numbers = read_numbers([flat[place] for place in places])
+                numbers = finite_numbers([flat[place] for place in places])
                 if numbers is None:
                     return None
                 for place, number in zip(places, numbers, strict=True):
