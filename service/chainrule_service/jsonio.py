@@ -13,7 +13,6 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
@@ -83,20 +82,27 @@ def _is_beyond_doubt(data: Any, raw: bytes, max_depth: int) -> bool:
     blocks: list[tuple[int, list[Any]]] = [(0, [data])]
     while blocks:
         depth, block = blocks.pop()
-        dicts = [value for value in block if type(value) is dict]
-        lists = [value for value in block if type(value) is list]
-        integers = [value for value in block if type(value) is int]
-        if integers:
-            zero = zero or 0 in integers
-            if max(integers) > MAX_INTEGER or min(integers) < -MAX_INTEGER:
+        below: list[Any] = []
+        for value in block:
+            kind = type(value)
+            if kind is dict:
+                members += len(value)
+                below += value.values()
+            elif kind is list:
+                below += value
+            elif kind is int:
+                if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                    return False
+                zero = zero or not value
+            else:
+                continue
+            if kind is not int and depth == max_depth:
                 return False
-        if not dicts and not lists:
-            continue
-        if depth == max_depth:
-            return False
-        members += sum(map(len, dicts))
-        children = list(chain(*map(dict.values, dicts), *lists))
-        blocks += [(depth + 1, children[low : low + _BLOCK]) for low in range(0, len(children), _BLOCK)]
+        if len(below) <= _BLOCK:
+            if below:
+                blocks.append((depth + 1, below))
+        else:
+            blocks += [(depth + 1, below[low : low + _BLOCK]) for low in range(0, len(below), _BLOCK)]
     # A key that came twice left a colon behind that belongs to no member. A colon in a string makes a doubt as well.
     return raw.count(b":") == members and not (zero and _MINUS_ZERO.search(raw))
 
