@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import Any, NoReturn
 
 from chainrule_engine.errors import MAX_PROBLEMS, GraphError, InvalidInput, LimitExceeded, Path, Problem
-from chainrule_engine.nodes import BLOCK, CODES, Argument, Node, Nodes, evaluation_order
-from chainrule_engine.operations import OPERATIONS
+from chainrule_engine.nodes import BLOCK, Argument, Node, Nodes, evaluation_order
+from chainrule_engine.operations import CODES, OPERATIONS
 from chainrule_engine.program import parse_program
 from chainrule_engine.refusals import INEXACT_INTEGER, LARGEST_EXACT_INTEGER, closest
 from chainrule_engine.value import Value, apply, in_order
@@ -131,6 +131,12 @@ def unnamed(taken: Iterable[str]) -> Iterator[str]:
 def is_named(name: str) -> bool:
     """Tell whether an id is a name that an answer reports; ids that begin with _ are not."""
     return not name.startswith("_")
+
+
+def count_named(names: list[str]) -> int:
+    """Return how many of the names an answer reports."""
+    # No name holds a line's end, which is not printable, so one text holds them all: that is quick to search.
+    return len(names) - ("\n" + "\n".join(names)).count("\n_")
 
 
 def read_number(value: object) -> float | str:

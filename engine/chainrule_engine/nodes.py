@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any, overload
 
-from chainrule_engine.operations import OPERATIONS
+from chainrule_engine import acceleration
+from chainrule_engine.operations import CODES, OPERATIONS
 
 Argument = str | float
 
-#: An operation's code is its place in the table.
-CODES = {name: code for code, name in enumerate(OPERATIONS)}
 _NAMES = tuple(OPERATIONS)
 #: So many items of a long list are looked at together: they stay in the processor's cache from one look to the next.
 BLOCK = 256
@@ -122,23 +121,27 @@ class Nodes(Sequence[Node]):
 def evaluation_order(nodes: Nodes, outputs: Iterable[str]) -> array[int] | None:
     """Return the positions of the nodes in the contract's order, None when there is a cycle."""
     first = nodes.first
+    roots = [slot - first for slot in map(nodes.slots.__getitem__, outputs) if slot >= first]
+    compiled = acceleration.find(len(nodes))
+    if compiled is not None:
+        found: array[int] | None = compiled.depth_first(nodes.starts, nodes.sources, first, roots)
+        return found
     sources = nodes.sources.tolist()
     # Where the next argument of each node is, and where its last one ends.
     after, ends = nodes.starts.tolist(), nodes.starts[1:].tolist()
     new, open_, done = 0, 1, 2
-    state = [done] * first + [new] * len(nodes)  # by slot; an input is done
+    state = [new] * len(nodes)
     order = array("i")
-    for root in chain([nodes.slots[name] for name in outputs], range(first, len(nodes.names))):
+    for root in chain(roots, range(len(nodes))):
         if state[root] != new:
             continue
         state[root] = open_
         stack = [root]
         while stack:
-            slot = stack[-1]
-            position = slot - first
-            place, end = after[position], ends[position]
+            node = stack[-1]
+            place, end = after[node], ends[node]
             while place < end:
-                argument = sources[place]
+                argument = sources[place] - first
                 place += 1
                 if argument >= 0 and state[argument] != done:
                     if state[argument] == open_:
@@ -148,8 +151,8 @@ def evaluation_order(nodes: Nodes, outputs: Iterable[str]) -> array[int] | None:
                     break
             else:
                 stack.pop()
-                state[slot] = done
-                order.append(position)
+                state[node] = done
+                order.append(node)
                 continue
-            after[position] = place
+            after[node] = place
     return order
