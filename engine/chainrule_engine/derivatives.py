@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from chainrule_engine import directional
 from chainrule_engine.errors import MAX_PROBLEMS, EvaluationError, Problem
-from chainrule_engine.graph import Graph, Numbers, is_named, read_number
+from chainrule_engine.graph import Graph, Numbers, count_named, is_named, read_number
 from chainrule_engine.kernels import Column, Instruction, Mask
 from chainrule_engine.operations import Kink
 from chainrule_engine.tape import Gradients, Tape, Values, is_finite, rows
@@ -174,11 +174,12 @@ def evaluate(
         recorder = _StepRecorder(tape, steps) if steps is not None else None
         gradients = tape.backward(columns, cotangents, record=recorder, reached=reached if plain else None)
         warnings += _first_non_finite_gradient(tape, columns, cotangents, gradients, points)
-    names = [*graph.inputs, *(node.id for node in graph.nodes)]
-    all_values: dict[str, Numbers] = _by_name(names, tape.declared, rows(columns, points))
+    names = graph.nodes.names
+    all_values: dict[str, Numbers] = dict(zip(names, rows(columns, tape.declared, points), strict=True))
     all_gradients: dict[str, Numbers] = {}
     if kind.gradients:
-        all_gradients = _by_name(names, tape.declared, rows(gradients, points))
+        all_gradients = dict(zip(names, rows(gradients, tape.declared, points), strict=True))
+    named = count_named(names) == len(names)
     value = [all_values[name] for name in graph.outputs]
     more: dict[str, Any] = {}
     broken: list[directional.Broken] = []
@@ -198,18 +199,14 @@ def evaluate(
     return Evaluation(
         output=graph.outputs[0] if graph.single else list(graph.outputs),
         value=value[0] if graph.single else value,
-        values=_named(all_values),
-        gradients=_named(all_gradients),
+        values=all_values if named else _named(all_values),
+        gradients=all_gradients if named else _named(all_gradients),
         warnings=warnings,
         steps=steps,
         all_values=all_values,
         all_gradients=all_gradients,
         **more,
     )
-
-
-def _by_name(names: Sequence[str], slots: Sequence[int], numbers: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(names, map(numbers.__getitem__, slots), strict=True))
 
 
 def _named(numbers: dict[str, Numbers]) -> dict[str, Numbers]:

@@ -7,15 +7,15 @@ order of evaluation. `kernels` runs the instructions, or `compiled` does, with t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
 from chainrule_engine.graph import Graph
 from chainrule_engine.kernels import Break, Column, Fault, Flow, FlowRecorder, Instruction, Mask, Recorder
-from chainrule_engine.operations import CODES, OPERATIONS
+from chainrule_engine.nodes import Nodes
+from chainrule_engine.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from chainrule_engine.compiled.program import Columns, Program
@@ -35,49 +35,24 @@ class Tape:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        nodes = [graph.nodes[position] for position in graph.order]
-        slots = {name: slot for slot, name in enumerate(graph.inputs)}
-        # A zero goes by its text, because 0.0 == -0.0 and they are two numbers here.
-        literals: dict[float | str, float] = {}
-        for node in nodes:
-            for argument in node.args:
-                if not isinstance(argument, str):
-                    literals.setdefault(argument or repr(argument), argument)
-        places = {key: slot for slot, key in enumerate(literals, len(slots))}
-        self._constants = dict(zip(places.values(), literals.values(), strict=True))
-        self._first = len(slots) + len(places)
+        nodes = graph.nodes
+        self._constants = dict(enumerate(nodes.literals, nodes.first))
+        self._first = nodes.first + len(nodes.literals)
         self.size = self._first + len(nodes)
-        slots.update({node.id: slot for slot, node in enumerate(nodes, self._first)})
-        self._codes = array("B", [CODES[node.op] for node in nodes])
-        self._operands = array(
-            "i",
-            [
-                slots[argument] if isinstance(argument, str) else places[argument or repr(argument)]
-                for node in nodes
-                for argument in node.args
-            ],
-        )
-        self.declared = array("i", range(len(graph.inputs))) + array("i", bytes(4 * len(nodes)))
-        for slot, position in enumerate(graph.order, self._first):
-            self.declared[len(graph.inputs) + position] = slot
-        # Of all the ids these alone are kept: a dictionary takes more room than the rest of the tape.
-        self._outputs = {name: slots[name] for name in graph.outputs}
+        self._codes, self._operands, self.declared = _flatten(nodes, graph.order, self._first)
 
     @cached_property
     def slots(self) -> dict[str, int]:
         """The slot of every input and node, by its id."""
-        return dict(zip(self._ids(), self.declared, strict=True))
+        return dict(zip(self.graph.nodes.names, self.declared, strict=True))
 
     @cached_property
     def names(self) -> list[str | None]:
         """The id of every slot, None for a literal number's."""
         names: list[str | None] = [None] * self.size
-        for name, slot in zip(self._ids(), self.declared, strict=True):
+        for name, slot in zip(self.graph.nodes.names, self.declared, strict=True):
             names[slot] = name
         return names
-
-    def _ids(self) -> Iterator[str]:
-        return chain(self.graph.inputs, (node.id for node in self.graph.nodes))
 
     @cached_property
     def instructions(self) -> list[Instruction]:
@@ -170,8 +145,7 @@ class Tape:
         return None if found is None else Break(self.instructions[found.place], *found[1:])
 
     def _by_slot(self, by_name: Mapping[str, Any]) -> dict[int, Any]:
-        slots = self._outputs if by_name.keys() <= self._outputs.keys() else self.slots
-        return {slots[name]: entry for name, entry in by_name.items()}
+        return {self.declared[self.graph.nodes.slots[name]]: entry for name, entry in by_name.items()}
 
     def _wanted(self, skip: frozenset[str]) -> list[bool]:
         wanted = [True] * self.size
@@ -185,6 +159,26 @@ class Tape:
         return wanted
 
 
+def _flatten(nodes: Nodes, order: Sequence[int], first_node: int) -> tuple[array[int], array[int], array[int]]:
+    """Return the codes and the operands of the nodes in the order of evaluation, and the slots as declared."""
+    compiled = acceleration.find(len(nodes))
+    if compiled is not None:
+        found: tuple[array[int], array[int], array[int]] = compiled.flatten(
+            nodes.codes, nodes.starts, nodes.sources, order, nodes.first, first_node
+        )
+        return found
+    first, starts, sources = nodes.first, nodes.starts, nodes.sources
+    declared = array("i", range(len(nodes.names)))
+    for slot, node in enumerate(order, first_node):
+        declared[first + node] = slot
+    operands = [
+        declared[source] if source >= 0 else first - 1 - source
+        for node in order
+        for source in sources[starts[node] : starts[node + 1]]
+    ]
+    return array("B", map(nodes.codes.__getitem__, order)), array("i", operands), declared
+
+
 def is_finite(gradients: Gradients) -> bool:
     """Whether every number is."""
     if isinstance(gradients, list):
@@ -192,10 +186,11 @@ def is_finite(gradients: Gradients) -> bool:
     return cast("Columns", gradients).is_finite()
 
 
-def rows(columns: Gradients, points: int | None) -> list[Any]:
-    """Return one number per slot where `points` is None, and one list per slot elsewhere; 0.0 where there is none."""
+def rows(columns: Gradients, slots: array[int], points: int | None) -> list[Any]:
+    """Return a number for each of the slots where `points` is None, else a list; 0.0 where there is none."""
     if not isinstance(columns, list):
-        return cast("Columns", columns).rows(points)
+        return cast("Columns", columns).rows(slots, points)
+    picked = [columns[slot] for slot in slots]
     if points is None:
-        return [0.0 if column is None else column[0] for column in columns]
-    return [[0.0] * points if column is None else column for column in columns]
+        return [0.0 if column is None else column[0] for column in picked]
+    return [[0.0] * points if column is None else column for column in picked]

@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule_engine.compiled import batch, one_point
 from chainrule_engine.compiled.cache import note_on_disk
+from chainrule_engine.compiled.ordering import depth_first, flatten
 from chainrule_engine.compiled.table import ARITY, KIND, KINK, SELECTIVE
 from chainrule_engine.kernels import Column
 from chainrule_engine.operations import CODES
@@ -42,9 +43,9 @@ class Columns(Sequence[Any]):
             [row if here else None for row, here in zip(self.array.tolist(), self._reached.tolist(), strict=True)]
         )
 
-    def rows(self, points: int | None) -> list[Any]:
-        """Return one number per slot where `points` is None, and one list per slot elsewhere; 0.0 is no gradient."""
-        rows: list[Any] = self.array[:, 0].tolist() if points is None else self.array.tolist()
+    def rows(self, slots: array[int], points: int | None) -> list[Any]:
+        """Return a number for each of the slots where `points` is None, else a list; 0.0 is no gradient."""
+        rows: list[Any] = self.array[np.asarray(slots), slice(None) if points else 0].tolist()
         return rows
 
     def is_finite(self) -> bool:
@@ -196,8 +197,10 @@ class Program:
 
 def prepare() -> None:
     """Load every kernel from the disk, or compile it; and note that this was done."""
-    relu, add = CODES["relu"], CODES["add"]
-    program = Program(array("B", [relu, add]), array("i", [0, 0, 1]), 3)
+    codes, starts, sources = bytes([CODES["relu"], CODES["add"]]), array("i", [0, 1, 3]), array("i", [0, 0, 1])
+    order = depth_first(starts, sources, 1, [1])
+    assert order is not None
+    program = Program(*flatten(codes, starts, sources, order, 1, 1)[:2], 3)
     for points in (1, 2):
         column = [1.0] * points
         columns = program.forward({0: column}, points)
