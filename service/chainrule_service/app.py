@@ -57,15 +57,16 @@ class Application(Flask):
 
     def full_dispatch_request(self) -> Response:
         """Answer the request, in whatever way it goes."""
+        request = request_ctx.request
         try:
-            guard(request_ctx.request)
+            guard(request)
             returned = self.dispatch_request()
         except Exception as error:
             returned = answer_error(error)
-        return self.process_response(self.make_response(returned))
+        return finish(request, self.make_response(returned))
 
     def process_response(self, response: Response) -> Response:
-        """Finish an answer: of a view, or of an error outside of views."""
+        """Finish the answer to an error outside of all that."""
         return finish(request_ctx.request, response)
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
