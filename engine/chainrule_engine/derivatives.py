@@ -193,9 +193,10 @@ def evaluate(
     elif derivative == "hessian":
         more[derivative], broken = directional.hessian(tape, columns, gradients, reached, points)
     warnings += [_warning(code, node, detail, at, points) for code, node, detail, at in broken]
+    passed: dict[int, str] = {}
     for warning in warnings:
         if warning["node"] is not None and not is_named(warning["node"]):
-            warning["detail"] += _whereabouts(tape, warning["node"])
+            warning["detail"] += _whereabouts(tape, warning["node"], passed)
     return Evaluation(
         output=graph.outputs[0] if graph.single else list(graph.outputs),
         value=value[0] if graph.single else value,
@@ -308,15 +309,26 @@ def _warning(code: str, node: str | None, detail: str, at: list[int], points: in
     return warning
 
 
-def _whereabouts(tape: Tape, node: str) -> str:
-    """Say on the way to which named node an unnamed one lies, as its own id is in no program."""
-    slot = tape.slot(node)
-    while (user := tape.first_use(slot)) is not None:
-        slot = user
+def _whereabouts(tape: Tape, node: str, passed: dict[int, str]) -> str:
+    """Say on the way to which named node an unnamed one lies, as its own id is in no program.
+
+    passed  what was said of the slots on the way, for others that lead there: a way may be long
+    """
+    slot: int | None = tape.slot(node)
+    way: list[int] = []
+    said = ""
+    while slot is not None:
+        if slot in passed:
+            said = passed[slot]
+            break
         name = tape.name(slot)
         if name is not None and is_named(name):
-            return f"; it is a part of {name}"
-    return ""
+            said = f"; it is a part of {name}"
+            break
+        way.append(slot)
+        slot = tape.first_use(slot)
+    passed |= dict.fromkeys(way, said)
+    return said
 
 
 def _kinks(tape: Tape, columns: Values, points: int | None) -> list[dict[str, Any]]:
