@@ -27,7 +27,8 @@ Values = Sequence[Column]
 #: The same of gradients; None where none arrives at any point.
 Gradients = Sequence[Column | None]
 
-_OPERATIONS = tuple(OPERATIONS.values())
+#: By its code, the name of an operation.
+_NAMES = tuple(OPERATIONS)
 
 
 class Tape:
@@ -71,7 +72,7 @@ class Tape:
     def instruction(self, place: int) -> Instruction:
         """Return one of the instructions."""
         start = self._starts[place]
-        operation = _OPERATIONS[self._codes[place]]
+        operation = OPERATIONS[_NAMES[self._codes[place]]]
         return Instruction(self._first + place, operation, tuple(self._operands[start : start + operation.arity]))
 
     def first_use(self, slot: int) -> int | None:
@@ -86,14 +87,14 @@ class Tape:
     @cached_property
     def _starts(self) -> array[int]:
         """Where the operands of each instruction begin, and at last where they end."""
-        return array("i", accumulate((_OPERATIONS[code].arity for code in self._codes), initial=0))
+        return array("i", accumulate((OPERATIONS[_NAMES[code]].arity for code in self._codes), initial=0))
 
     @cached_property
     def instructions(self) -> list[Instruction]:
         """The instructions in the order of evaluation, in the form of the plain kernels."""
-        instructions, operands = [], iter(self._operands)
+        instructions, operands, operations = [], iter(self._operands), tuple(OPERATIONS.values())
         for target, code in enumerate(self._codes, self._first):
-            operation = _OPERATIONS[code]
+            operation = operations[code]
             args = tuple(next(operands) for _ in operation.partials)
             instructions.append(Instruction(target, operation, args))
         return instructions
