@@ -6,11 +6,12 @@ order of evaluation. `kernels` runs the instructions, or `compiled` does, with t
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
@@ -217,7 +218,7 @@ def _flatten(nodes: Nodes, order: Sequence[int], first_node: int) -> tuple[array
 def is_finite(gradients: Gradients) -> bool:
     """Whether every number is."""
     if isinstance(gradients, list):
-        return all(column is None or kernels.is_finite(column) for column in gradients)
+        return all(map(math.isfinite, chain.from_iterable(filter(None, gradients))))
     return cast("Columns", gradients).is_finite()
 
 
