@@ -6,9 +6,12 @@ order of evaluation. `kernels` runs the instructions, or `compiled` does, with t
 
 from __future__ import annotations
 
+import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 Values = Sequence[Column]
 #: The same of gradients; None where none arrives at any point.
 Gradients = Sequence[Column | None]
+
+#: By its code, the name of an operation.
+_NAMES = tuple(OPERATIONS)
 
 
 class Tape:
@@ -41,18 +47,48 @@ class Tape:
         self.size = self._first + len(nodes)
         self._codes, self._operands, self.declared = _flatten(nodes, graph.order, self._first)
 
+    # What is asked for a few ids or instructions has a function besides: a list of all takes long to make.
+
     @cached_property
     def slots(self) -> dict[str, int]:
         """The slot of every input and node, by its id."""
         return dict(zip(self.graph.nodes.names, self.declared, strict=True))
 
+    def slot(self, name: str) -> int:
+        """Return the slot of an input or node."""
+        return self.declared[self.graph.nodes.slots[name]]
+
     @cached_property
     def names(self) -> list[str | None]:
         """The id of every slot, None for a literal number's."""
-        names: list[str | None] = [None] * self.size
-        for name, slot in zip(self.graph.nodes.names, self.declared, strict=True):
-            names[slot] = name
-        return names
+        return [self.name(slot) for slot in range(self.size)]
+
+    def name(self, slot: int) -> str | None:
+        """Return the id of a slot, None for a literal number's."""
+        nodes = self.graph.nodes
+        if slot < nodes.first:
+            return nodes.names[slot]
+        return None if slot < self._first else nodes.names[nodes.first + self.graph.order[slot - self._first]]
+
+    def instruction(self, place: int) -> Instruction:
+        """Return one of the instructions."""
+        start = self._starts[place]
+        operation = OPERATIONS[_NAMES[self._codes[place]]]
+        return Instruction(self._first + place, operation, tuple(self._operands[start : start + operation.arity]))
+
+    def first_use(self, slot: int) -> int | None:
+        """Return the slot of the first instruction that computes with a slot; it is a later one."""
+        start = 0 if slot < self._first else self._starts[slot + 1 - self._first]
+        try:
+            edge = self._operands.index(slot, start)
+        except ValueError:
+            return None
+        return self._first + bisect_right(self._starts, edge) - 1
+
+    @cached_property
+    def _starts(self) -> array[int]:
+        """Where the operands of each instruction begin, and at last where they end."""
+        return array("i", accumulate((OPERATIONS[_NAMES[code]].arity for code in self._codes), initial=0))
 
     @cached_property
     def instructions(self) -> list[Instruction]:
@@ -134,7 +170,7 @@ class Tape:
         if isinstance(columns, list):
             return kernels.first_fault(self.instructions, columns)
         found = self._program.first_fault(cast("Columns", columns))
-        return None if found is None else Fault(self.instructions[found[0]], found[1])
+        return None if found is None else Fault(self.instruction(found[0]), found[1])
 
     def first_break(self, columns: Values, seeds: Mapping[str, Column]) -> Break | None:
         """Find the first addition of the backward pass that gives an infinity or a NaN, by running it once more."""
@@ -142,10 +178,10 @@ class Tape:
         if isinstance(columns, list):
             return kernels.first_break(self.instructions, columns, cotangents, wanted)
         found = self._program.first_break(cast("Columns", columns), cotangents, wanted)
-        return None if found is None else Break(self.instructions[found.place], *found[1:])
+        return None if found is None else Break(self.instruction(found.place), *found[1:])
 
     def _by_slot(self, by_name: Mapping[str, Any]) -> dict[int, Any]:
-        return {self.declared[self.graph.nodes.slots[name]]: entry for name, entry in by_name.items()}
+        return {self.slot(name): entry for name, entry in by_name.items()}
 
     def _wanted(self, skip: frozenset[str]) -> list[bool]:
         wanted = [True] * self.size
@@ -153,7 +189,7 @@ class Tape:
             wanted[slot] = False
         if skip:
             for name in skip:
-                wanted[self.slots[name]] = False
+                wanted[self.slot(name)] = False
             for target, _, args in self.instructions:
                 wanted[target] = any(wanted[a] for a in args)
         return wanted
@@ -182,7 +218,7 @@ def _flatten(nodes: Nodes, order: Sequence[int], first_node: int) -> tuple[array
 def is_finite(gradients: Gradients) -> bool:
     """Whether every number is."""
     if isinstance(gradients, list):
-        return all(column is None or kernels.is_finite(column) for column in gradients)
+        return all(map(math.isfinite, chain.from_iterable(filter(None, gradients))))
     return cast("Columns", gradients).is_finite()
 
 

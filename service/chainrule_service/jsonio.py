@@ -60,20 +60,24 @@ def dumps(data: Any) -> str:
 
 
 def finite(data: Any) -> Any:
-    """Return the same data with every number that is not finite replaced by its string."""
-    if isinstance(data, float):
+    """Return the data with every number that is not finite replaced by its string; what holds none is not copied."""
+    if type(data) is float:
         if math.isfinite(data):
             return data
         return "NaN" if data != data else "Infinity" if data > 0 else "-Infinity"
     if isinstance(data, dict):
-        return dict(zip(data, _all_finite(data.values()), strict=True))
+        return data if _are_finite(data.values()) else {key: finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return _all_finite(data)
+        return data if _are_finite(data) else [finite(value) for value in data]
     return data
 
 
-def _all_finite(items: Iterable[Any]) -> list[Any]:
-    return [item if type(item) is float and math.isfinite(item) else finite(item) for item in items]
+def _are_finite(items: Iterable[Any]) -> bool:
+    """Tell whether all items are finite numbers, which is most of what there is to write."""
+    try:
+        return all(map(math.isfinite, items))
+    except (TypeError, OverflowError):  # something else, or an integer beyond all doubles
+        return False
 
 
 def _is_beyond_doubt(data: Any, raw: bytes, max_depth: int) -> bool:
