@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, NamedTuple, cast
 
 from chainrule_engine import directional
@@ -175,6 +175,7 @@ def evaluate(
         gradients = tape.backward(columns, cotangents, record=recorder, reached=reached if plain else None)
         warnings += _first_non_finite_gradient(tape, columns, cotangents, gradients, points)
     names = [*graph.inputs, *(node.id for node in graph.nodes)]
+    named = list(map(is_named, names))
     all_values: dict[str, Numbers] = _by_name(names, tape.declared, rows(columns, points))
     all_gradients: dict[str, Numbers] = {}
     if kind.gradients:
@@ -198,8 +199,8 @@ def evaluate(
     return Evaluation(
         output=graph.outputs[0] if graph.single else list(graph.outputs),
         value=value[0] if graph.single else value,
-        values=_named(all_values),
-        gradients=_named(all_gradients),
+        values=dict(compress(all_values.items(), named)),
+        gradients=dict(compress(all_gradients.items(), named)),
         warnings=warnings,
         steps=steps,
         all_values=all_values,
@@ -210,10 +211,6 @@ def evaluate(
 
 def _by_name(names: Sequence[str], slots: Sequence[int], numbers: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(names, map(numbers.__getitem__, slots), strict=True))
-
-
-def _named(numbers: dict[str, Numbers]) -> dict[str, Numbers]:
-    return {name: number for name, number in numbers.items() if is_named(name)}
 
 
 def _read_columns(
@@ -328,7 +325,7 @@ def _kinks(tape: Tape, columns: Values, points: int | None) -> list[dict[str, An
     warnings: list[dict[str, Any]] = []
     places = tape.at_kinks(columns)
     for place in places[:MAX_WARNINGS]:
-        target, operation, args = tape.instructions[place]
+        target, operation, args = tape.instruction(place)
         kink = cast("Kink", operation.kink)
         there = map(kink.at, *[columns[a] for a in args])
         at = list(islice((point for point, found in enumerate(there) if found), MAX_WARNED_POINTS))

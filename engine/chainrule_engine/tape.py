@@ -7,9 +7,9 @@ order of evaluation. `kernels` runs the instructions, or `compiled` does, with t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
@@ -38,13 +38,10 @@ class Tape:
         nodes = [graph.nodes[position] for position in graph.order]
         slots = {name: slot for slot, name in enumerate(graph.inputs)}
         # A zero goes by its text, because 0.0 == -0.0 and they are two numbers here.
-        literals: dict[float | str, float] = {}
-        for node in nodes:
-            for argument in node.args:
-                if not isinstance(argument, str):
-                    literals.setdefault(argument or repr(argument), argument)
+        numbers = [argument for node in nodes for argument in node.args if not isinstance(argument, str)]
+        literals: dict[float | str, float] = {number or repr(number): number for number in numbers}
         places = {key: slot for slot, key in enumerate(literals, len(slots))}
-        self._constants = dict(zip(places.values(), literals.values(), strict=True))
+        self._literals = array("d", literals.values())
         self._first = len(slots) + len(places)
         self.size = self._first + len(nodes)
         slots.update({node.id: slot for slot, node in enumerate(nodes, self._first)})
@@ -66,45 +63,55 @@ class Tape:
     @cached_property
     def slots(self) -> dict[str, int]:
         """The slot of every input and node, by its id."""
-        return dict(zip(self._ids(), self.declared, strict=True))
+        ids = chain(self.graph.inputs, (node.id for node in self.graph.nodes))
+        return dict(zip(ids, self.declared, strict=True))
 
     @cached_property
     def names(self) -> list[str | None]:
         """The id of every slot, None for a literal number's."""
-        names: list[str | None] = [None] * self.size
-        for name, slot in zip(self._ids(), self.declared, strict=True):
-            names[slot] = name
-        return names
+        ids = (self.graph.nodes[position].id for position in self.graph.order)
+        return [*self.graph.inputs, *[None] * len(self._literals), *ids]
 
-    def _ids(self) -> Iterator[str]:
-        return chain(self.graph.inputs, (node.id for node in self.graph.nodes))
+    @property
+    def literals(self) -> dict[int, float]:
+        """The literal numbers, by their slots."""
+        return dict(enumerate(self._literals, len(self.graph.inputs)))
 
     @cached_property
     def instructions(self) -> list[Instruction]:
         """The instructions in the order of evaluation, in the form of the plain kernels."""
-        instructions, operands, operations = [], iter(self._operands), tuple(OPERATIONS.values())
-        for target, code in enumerate(self._codes, self._first):
-            operation = operations[code]
-            args = tuple(next(operands) for _ in operation.partials)
-            instructions.append(Instruction(target, operation, args))
-        return instructions
+        operands, operations = iter(self._operands), tuple(OPERATIONS.values())
+        return [
+            Instruction(target, operations[code], tuple(islice(operands, operations[code].arity)))
+            for target, code in enumerate(self._codes, self._first)
+        ]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        arities = [operation.arity for operation in OPERATIONS.values()]
+        return list(accumulate(map(arities.__getitem__, self._codes), initial=0))
+
+    def instruction(self, place: int) -> Instruction:
+        """Return one of the instructions, without making them all."""
+        operation = tuple(OPERATIONS.values())[self._codes[place]]
+        args = tuple(self._operands[self._starts[place] : self._starts[place + 1]])
+        return Instruction(self._first + place, operation, args)
 
     @cached_property
     def _program(self) -> Program:
         # Only ever asked for once the compiled kernels are loaded.
         from chainrule_engine.compiled.program import Program
 
-        return Program(self._codes, self._operands, self.size)
+        return Program(self._codes, self._operands, self._literals, self.size)
 
     def forward(self, inputs: Mapping[str, Sequence[float] | float], points: int) -> Values:
         """Evaluate the graph at `points` points; a plain number serves them all. Returns one column per slot."""
-        leaves: dict[int, Sequence[float] | float] = dict(self._constants)
-        leaves |= {slot: inputs[name] for slot, name in enumerate(self.graph.inputs)}
+        values = [inputs[name] for name in self.graph.inputs]
         if acceleration.find(len(self._codes) * points) is not None:
-            return self._program.forward(leaves, points)
-        columns: list[Column] = [[]] * self.size
-        for slot, value in leaves.items():
-            columns[slot] = list(value) if isinstance(value, Sequence) else [value] * points
+            return self._program.forward(values, points)
+        leaves = chain(values, self._literals)
+        columns = [list(leaf) if isinstance(leaf, Sequence) else [leaf] * points for leaf in leaves]
+        columns += [[]] * len(self._codes)
         kernels.forward(self.instructions, columns)
         return columns
 
@@ -159,7 +166,7 @@ class Tape:
         if isinstance(columns, list):
             return kernels.first_fault(self.instructions, columns)
         found = self._program.first_fault(cast("Columns", columns))
-        return None if found is None else Fault(self.instructions[found[0]], found[1])
+        return None if found is None else Fault(self.instruction(found[0]), found[1])
 
     def first_break(self, columns: Values, seeds: Mapping[str, Column]) -> Break | None:
         """Find the first addition of the backward pass that gives an infinity or a NaN, by running it once more."""
@@ -167,19 +174,19 @@ class Tape:
         if isinstance(columns, list):
             return kernels.first_break(self.instructions, columns, cotangents, wanted)
         found = self._program.first_break(cast("Columns", columns), cotangents, wanted)
-        return None if found is None else Break(self.instructions[found.place], *found[1:])
+        return None if found is None else Break(self.instruction(found.place), *found[1:])
 
     def _by_slot(self, by_name: Mapping[str, Any]) -> dict[int, Any]:
         slots = self._outputs if by_name.keys() <= self._outputs.keys() else self.slots
         return {slots[name]: entry for name, entry in by_name.items()}
 
-    def _wanted(self, skip: frozenset[str]) -> list[bool]:
-        wanted = [True] * self.size
-        for slot in self._constants:
-            wanted[slot] = False
+    def _wanted(self, skip: frozenset[str]) -> bytearray:
+        """Return by slot whether a gradient is to be passed to it: 1, or 0."""
+        wanted = bytearray(b"\1") * self.size
+        wanted[len(self.graph.inputs) : self._first] = bytes(len(self._literals))
         if skip:
             for name in skip:
-                wanted[self.slots[name]] = False
+                wanted[self.slots[name]] = 0
             for target, _, args in self.instructions:
                 wanted[target] = any(wanted[a] for a in args)
         return wanted
