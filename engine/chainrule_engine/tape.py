@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
@@ -42,7 +42,6 @@ class Tape:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         nodes = graph.nodes
-        self._constants = dict(enumerate(nodes.literals, nodes.first))
         self._first = nodes.first + len(nodes.literals)
         self.size = self._first + len(nodes)
         self._codes, self._operands, self.declared = _flatten(nodes, graph.order, self._first)
@@ -90,32 +89,35 @@ class Tape:
         """Where the operands of each instruction begin, and at last where they end."""
         return array("i", accumulate((OPERATIONS[_NAMES[code]].arity for code in self._codes), initial=0))
 
+    @property
+    def literals(self) -> dict[int, float]:
+        """The literal numbers, by their slots."""
+        return dict(enumerate(self.graph.nodes.literals, self.graph.nodes.first))
+
     @cached_property
     def instructions(self) -> list[Instruction]:
         """The instructions in the order of evaluation, in the form of the plain kernels."""
-        instructions, operands, operations = [], iter(self._operands), tuple(OPERATIONS.values())
-        for target, code in enumerate(self._codes, self._first):
-            operation = operations[code]
-            args = tuple(next(operands) for _ in operation.partials)
-            instructions.append(Instruction(target, operation, args))
-        return instructions
+        operands, operations = iter(self._operands), tuple(OPERATIONS.values())
+        return [
+            Instruction(target, operations[code], tuple(islice(operands, operations[code].arity)))
+            for target, code in enumerate(self._codes, self._first)
+        ]
 
     @cached_property
     def _program(self) -> Program:
         # Only ever asked for once the compiled kernels are loaded.
         from chainrule_engine.compiled.program import Program
 
-        return Program(self._codes, self._operands, self.size)
+        return Program(self._codes, self._operands, self.graph.nodes.literals, self.size)
 
     def forward(self, inputs: Mapping[str, Sequence[float] | float], points: int) -> Values:
         """Evaluate the graph at `points` points; a plain number serves them all. Returns one column per slot."""
-        leaves: dict[int, Sequence[float] | float] = dict(self._constants)
-        leaves |= {slot: inputs[name] for slot, name in enumerate(self.graph.inputs)}
+        values = [inputs[name] for name in self.graph.inputs]
         if acceleration.find(len(self._codes) * points) is not None:
-            return self._program.forward(leaves, points)
-        columns: list[Column] = [[]] * self.size
-        for slot, value in leaves.items():
-            columns[slot] = list(value) if isinstance(value, Sequence) else [value] * points
+            return self._program.forward(values, points)
+        leaves = chain(values, self.graph.nodes.literals)
+        columns = [list(leaf) if isinstance(leaf, Sequence) else [leaf] * points for leaf in leaves]
+        columns += [[]] * len(self._codes)
         kernels.forward(self.instructions, columns)
         return columns
 
@@ -183,13 +185,13 @@ class Tape:
     def _by_slot(self, by_name: Mapping[str, Any]) -> dict[int, Any]:
         return {self.slot(name): entry for name, entry in by_name.items()}
 
-    def _wanted(self, skip: frozenset[str]) -> list[bool]:
-        wanted = [True] * self.size
-        for slot in self._constants:
-            wanted[slot] = False
+    def _wanted(self, skip: frozenset[str]) -> bytearray:
+        """Return by slot whether a gradient is to be passed to it: 1, or 0."""
+        wanted = bytearray(b"\1") * self.size
+        wanted[self.graph.nodes.first : self._first] = bytes(len(self.graph.nodes.literals))
         if skip:
             for name in skip:
-                wanted[self.slot(name)] = False
+                wanted[self.slot(name)] = 0
             for target, _, args in self.instructions:
                 wanted[target] = any(wanted[a] for a in args)
         return wanted
