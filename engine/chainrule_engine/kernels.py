@@ -81,7 +81,7 @@ def backward(
     instructions: Sequence[Instruction],
     columns: Sequence[Column],
     seeds: dict[int, Column],
-    wanted: Sequence[bool],
+    wanted: Sequence[int],
     shared: dict[int, list[Column]] | None = None,
     record: Recorder | None = None,
     reached: dict[int, Mask] | None = None,
@@ -89,7 +89,7 @@ def backward(
     """Return the gradient column of every slot, None where no gradient arrives at any point.
 
     seeds   the cotangents of the outputs, by slot
-    wanted  by slot: whether a gradient is to be passed to it (no constant wants one)
+    wanted  by slot: whether (1 or 0) a gradient is to be passed to it; no constant wants one
     shared  slots whose gradient is summed over the points by the caller: the contributions are appended to its lists,
             one column per use, in the order of the pass, and are not added up here
     reached  is filled, where a selective operation took one branch at some points and another at others: by slot, the
@@ -180,7 +180,7 @@ def first_break(
     instructions: Sequence[Instruction],
     columns: Sequence[Column],
     seeds: dict[int, Column],
-    wanted: Sequence[bool],
+    wanted: Sequence[int],
 ) -> Break | None:
     """Find the first addition of `backward`, which is run once more, that gives an infinity or a NaN."""
     found: list[Break] = []
@@ -256,7 +256,7 @@ def adjoint_tangents(
     gradients: Sequence[Column | None],
     reached: dict[int, Mask],
     tangents: Sequence[Flow | None],
-    wanted: Sequence[bool],
+    wanted: Sequence[int],
     directions: int,
     record: FlowRecorder | None = None,
 ) -> list[Flow | None]:

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
@@ -28,9 +28,6 @@ Values = Sequence[Column]
 #: The same of gradients; None where none arrives at any point.
 Gradients = Sequence[Column | None]
 
-#: By its code, the name of an operation.
-_NAMES = tuple(OPERATIONS)
-
 
 class Tape:
     """A compiled graph.
@@ -42,7 +39,6 @@ class Tape:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         nodes = graph.nodes
-        self._constants = dict(enumerate(nodes.literals, nodes.first))
         self._first = nodes.first + len(nodes.literals)
         self.size = self._first + len(nodes)
         self._codes, self._operands, self.declared = _flatten(nodes, graph.order, self._first)
@@ -70,11 +66,30 @@ class Tape:
             return nodes.names[slot]
         return None if slot < self._first else nodes.names[nodes.first + self.graph.order[slot - self._first]]
 
+    @property
+    def literals(self) -> dict[int, float]:
+        """The literal numbers, by their slots."""
+        return dict(enumerate(self.graph.nodes.literals, self.graph.nodes.first))
+
+    @cached_property
+    def instructions(self) -> list[Instruction]:
+        """The instructions in the order of evaluation, in the form of the plain kernels."""
+        operands, operations = iter(self._operands), tuple(OPERATIONS.values())
+        return [
+            Instruction(target, operations[code], tuple(islice(operands, operations[code].arity)))
+            for target, code in enumerate(self._codes, self._first)
+        ]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        arities = [operation.arity for operation in OPERATIONS.values()]
+        return list(accumulate(map(arities.__getitem__, self._codes), initial=0))
+
     def instruction(self, place: int) -> Instruction:
-        """Return one of the instructions."""
-        start = self._starts[place]
-        operation = OPERATIONS[_NAMES[self._codes[place]]]
-        return Instruction(self._first + place, operation, tuple(self._operands[start : start + operation.arity]))
+        """Return one of the instructions, without making them all."""
+        operation = tuple(OPERATIONS.values())[self._codes[place]]
+        args = tuple(self._operands[self._starts[place] : self._starts[place + 1]])
+        return Instruction(self._first + place, operation, args)
 
     def first_use(self, slot: int) -> int | None:
         """Return the slot of the first instruction that computes with a slot; it is a later one."""
@@ -86,36 +101,20 @@ class Tape:
         return self._first + bisect_right(self._starts, edge) - 1
 
     @cached_property
-    def _starts(self) -> array[int]:
-        """Where the operands of each instruction begin, and at last where they end."""
-        return array("i", accumulate((OPERATIONS[_NAMES[code]].arity for code in self._codes), initial=0))
-
-    @cached_property
-    def instructions(self) -> list[Instruction]:
-        """The instructions in the order of evaluation, in the form of the plain kernels."""
-        instructions, operands, operations = [], iter(self._operands), tuple(OPERATIONS.values())
-        for target, code in enumerate(self._codes, self._first):
-            operation = operations[code]
-            args = tuple(next(operands) for _ in operation.partials)
-            instructions.append(Instruction(target, operation, args))
-        return instructions
-
-    @cached_property
     def _program(self) -> Program:
         # Only ever asked for once the compiled kernels are loaded.
         from chainrule_engine.compiled.program import Program
 
-        return Program(self._codes, self._operands, self.size)
+        return Program(self._codes, self._operands, self.graph.nodes.literals, self.size)
 
     def forward(self, inputs: Mapping[str, Sequence[float] | float], points: int) -> Values:
         """Evaluate the graph at `points` points; a plain number serves them all. Returns one column per slot."""
-        leaves: dict[int, Sequence[float] | float] = dict(self._constants)
-        leaves |= {slot: inputs[name] for slot, name in enumerate(self.graph.inputs)}
+        values = [inputs[name] for name in self.graph.inputs]
         if acceleration.find(len(self._codes) * points) is not None:
-            return self._program.forward(leaves, points)
-        columns: list[Column] = [[]] * self.size
-        for slot, value in leaves.items():
-            columns[slot] = list(value) if isinstance(value, Sequence) else [value] * points
+            return self._program.forward(values, points)
+        leaves = chain(values, self.graph.nodes.literals)
+        columns = [list(leaf) if isinstance(leaf, Sequence) else [leaf] * points for leaf in leaves]
+        columns += [[]] * len(self._codes)
         kernels.forward(self.instructions, columns)
         return columns
 
@@ -183,13 +182,13 @@ class Tape:
     def _by_slot(self, by_name: Mapping[str, Any]) -> dict[int, Any]:
         return {self.slot(name): entry for name, entry in by_name.items()}
 
-    def _wanted(self, skip: frozenset[str]) -> list[bool]:
-        wanted = [True] * self.size
-        for slot in self._constants:
-            wanted[slot] = False
+    def _wanted(self, skip: frozenset[str]) -> bytearray:
+        """Return by slot whether a gradient is to be passed to it: 1, or 0."""
+        wanted = bytearray(b"\1") * self.size
+        wanted[len(self.graph.inputs) : self._first] = bytes(len(self.graph.nodes.literals))
         if skip:
             for name in skip:
-                wanted[self.slot(name)] = False
+                wanted[self.slot(name)] = 0
             for target, _, args in self.instructions:
                 wanted[target] = any(wanted[a] for a in args)
         return wanted

@@ -14,7 +14,6 @@ from chainrule_engine.compiled.cache import note_on_disk
 from chainrule_engine.compiled.ordering import depth_first, flatten
 from chainrule_engine.compiled.table import ARITY, KIND, KINK, SELECTIVE
 from chainrule_engine.kernels import Column
-from chainrule_engine.operations import CODES
 
 Array = Any
 
@@ -69,12 +68,14 @@ class Program:
 
     codes     by instruction: the code of its operation
     operands  the slots of the arguments, instruction after instruction
-    size      the number of slots; the instructions compute the last ones, one after the other
+    literals  the numbers of the slots before the instructions'
+    size      the number of slots: the inputs', the literals', and then one for each instruction
     """
 
-    def __init__(self, codes: array[int], operands: array[int], size: int) -> None:
+    def __init__(self, codes: array[int], operands: array[int], literals: array[float], size: int) -> None:
         self._codes = np.asarray(codes)
         self._operands = np.asarray(operands)
+        self._literals = np.asarray(literals).reshape(-1, 1)
         self._size = size
         self._first = size - len(codes)
 
@@ -86,29 +87,31 @@ class Program:
     def _masked(self) -> bool:
         return bool(SELECTIVE[self._codes].any())
 
-    def forward(self, leaves: Mapping[int, Sequence[float] | float], points: int) -> Columns:
-        """Evaluate; `leaves` are the numbers of the slots before the instructions', a plain one for all points."""
+    def forward(self, inputs: Sequence[Sequence[float] | float], points: int) -> Columns:
+        """Evaluate; an input is one number per point, or one for all."""
         if points == 1:
-            order, ends, operands, _, computed = self._plan
-            room = np.empty(self._size + KIND.size + computed)
+            room = np.empty(self._size + KIND.size + self._plan.computed)
             v = room[: self._size].reshape(self._size, 1)
+            v[: len(inputs), 0] = [x if isinstance(x, float) else x[0] for x in inputs]
         else:
             room, v = None, np.empty((self._size, points))
-        for slot, numbers in leaves.items():
-            v[slot] = numbers
+            for slot, numbers in enumerate(inputs):
+                v[slot] = numbers
+        v[len(inputs) : self._first] = self._literals
         if points == 1:
+            order, ends, operands, _, _ = self._plan
             one_point.forward(self._codes, self._first, order, ends, operands, room)
         else:
             block = batch.block_size(self._size, points)
             batch.forward(self._codes, self._operands, self._first, v, block)
         return Columns(v, room=room)
 
-    def backward(self, columns: Columns, seeds: Mapping[int, Column], wanted: Sequence[bool]) -> Columns:
+    def backward(self, columns: Columns, seeds: Mapping[int, Column], wanted: bytearray) -> Columns:
         """Return the gradients as `kernels.backward` does."""
         gradients, _, _ = self._backward(columns, seeds, wanted, looking=False)
         return gradients
 
-    def first_break(self, columns: Columns, seeds: Mapping[int, Column], wanted: Sequence[bool]) -> Broken | None:
+    def first_break(self, columns: Columns, seeds: Mapping[int, Column], wanted: bytearray) -> Broken | None:
         """Find what `kernels.first_break` finds."""
         _, edges, numbers = self._backward(columns, seeds, wanted, looking=True)
         broken = edges >= 0
@@ -127,14 +130,14 @@ class Program:
         return np.cumsum(ARITY[self._codes], dtype=np.int64)
 
     def _backward(
-        self, columns: Columns, seeds: Mapping[int, Column], wanted: Sequence[bool], *, looking: bool
+        self, columns: Columns, seeds: Mapping[int, Column], wanted: bytearray, *, looking: bool
     ) -> tuple[Columns, Array, Array]:
         """Return the gradients; and when looking, by point, the first broken edge (or -1) and its three numbers."""
         v = columns.array
         points = v.shape[1]
         g = np.zeros((self._size, points)) if points == 1 else np.empty((self._size, points))
         reached = np.zeros(self._size, np.bool_)
-        wants = np.array(wanted, np.bool_)
+        wants = np.frombuffer(wanted, np.bool_)
         edges = np.full(points if looking else 1, -1, np.int64)
         numbers = np.empty((3, edges.size))
         if points == 1:
@@ -197,13 +200,14 @@ class Program:
 
 def prepare() -> None:
     """Load every kernel from the disk, or compile it; and note that this was done."""
-    codes, starts, sources = bytes([CODES["relu"], CODES["add"]]), array("i", [0, 1, 3]), array("i", [0, 0, 1])
+    # Any instructions will do, as long as one may be at a kink: what the kernels call is compiled already.
+    code = int(np.flatnonzero((KINK >= 0) & (ARITY == 1))[0])
+    starts, sources = array("i", [0, 1, 2]), array("i", [0, 1])
     order = depth_first(starts, sources, 1, [1])
     assert order is not None
-    program = Program(*flatten(codes, starts, sources, order, 1, 1)[:2], 3)
+    program = Program(*flatten(bytes([code, code]), starts, sources, order, 1, 1)[:2], array("d"), 3)
     for points in (1, 2):
-        column = [1.0] * points
-        columns = program.forward({0: column}, points)
-        program.backward(columns, {2: column}, [True] * 3)
+        columns = program.forward([1.0], points)
+        program.backward(columns, {2: [1.0] * points}, bytearray(b"\1\1\1"))
         program.at_kinks(columns)
     note_on_disk()

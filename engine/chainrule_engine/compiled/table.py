@@ -19,7 +19,7 @@ from numba.extending import intrinsic, register_jitable
 from numba.extending import overload as native
 
 from chainrule_engine.compiled.cache import FINGERPRINT, MODULES, kept_on_disk
-from chainrule_engine.elementary import basic, circular, powers
+from chainrule_engine.elementary import NAN, basic, circular, powers
 from chainrule_engine.operations import CODES, OPERATIONS, Constant, Operand
 
 Array = Any
@@ -70,9 +70,9 @@ def _divide(x: Any, y: Any) -> Any:
     return divide
 
 
-_NATIVE = {basic.power_of_two, basic.split, basic.divide}
+_NATIVE: set[Any] = {basic.power_of_two, basic.split, basic.divide}
 # Rare and long: a call costs less than a copy in every loop, and the compilation of that.
-_CALLED = {circular._reduced_huge_angle, circular._digit, powers._power_of_positive}
+_CALLED = {circular._reduced_huge_angle, circular._digit}
 _REGISTERED = set(_NATIVE)
 
 for _module in MODULES:
@@ -82,8 +82,15 @@ for _module in MODULES:
             register_jitable(error_model="numpy", forceinline=_function not in _CALLED)(_function)
             _REGISTERED.add(_function)
 
+
+def _power(x: float, y: float) -> float:
+    general = powers.power_general(x, y)  # whatever y is: a branch would keep a loop from being vector instructions
+    return x * x if y == 2.0 else general
+
+
 # Python's operators are no functions that Numba could compile from their source.
-_OPERATORS: dict[Any, Any] = {
+_IN_OTHER_WORDS: dict[Any, Any] = {
+    powers.power: _power,
     operator.add: lambda x, y: x + y,
     operator.sub: lambda x, y: x - y,
     operator.mul: lambda x, y: x * y,
@@ -96,8 +103,35 @@ inlined = register_jitable(**_INLINED)
 
 def in_machine_code(function: Callable[..., float]) -> Any:
     """Make a function of the table callable in a kernel."""
-    function = _OPERATORS.get(function, function)
+    function = _IN_OTHER_WORDS.get(function, function)
     return function if function in _REGISTERED else inlined(function)
+
+
+def _usual_sin(x: float) -> float:
+    return circular.sin_moderate(x) if abs(x) <= circular.MODERATE_ANGLE else NAN
+
+
+def _usual_cos(x: float) -> float:
+    return circular.cos_moderate(x) if abs(x) <= circular.MODERATE_ANGLE else NAN
+
+
+def _usual_power(x: float, y: float) -> float:
+    return x * x if y == 2.0 else NAN
+
+
+# A branch of these is rare, and keeps a loop from being vector instructions; or one is common and far cheaper.
+_USUAL: dict[Any, Any] = {circular.sin: _usual_sin, circular.cos: _usual_cos, powers.power: _usual_power}
+
+
+def _usually(function: Any) -> Any:
+    """Return the function as it is for usual arguments, and NaN for others; None where it knows no difference."""
+    if not isinstance(function, FunctionType) or function in _USUAL:
+        return _USUAL.get(function)
+    called = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    usual = {name: _USUAL[f] for name, f in called.items() if isinstance(f, FunctionType) and f in _USUAL}
+    if not usual:
+        return None
+    return FunctionType(function.__code__, function.__globals__ | usual, closure=function.__closure__)
 
 
 def _taking_all(function: Callable[..., Any], count: int) -> Any:
@@ -138,8 +172,9 @@ KIND = np.zeros(3 * len(_OPERATIONS), np.int8)
 NUMBER = np.zeros(3 * len(_OPERATIONS))
 PLACE = np.zeros(3 * len(_OPERATIONS), np.int8)
 
-# By code, and by 3·code + place.
+# By code, and by 3·code + place; and by -1 minus that what does for usual arguments, where this makes a difference.
 _VALUES = {CODES[o.name]: _taking_all(o.value, o.arity) for o in _OPERATIONS}
+_VALUES |= {-1 - CODES[o.name]: _taking_all(usual, o.arity) for o in _OPERATIONS if (usual := _usually(o.value))}
 _PARTIALS: dict[int, Any] = {}
 for _code, _operation in enumerate(_OPERATIONS):
     for _key, _partial in enumerate(_operation.partials, 3 * _code):
@@ -149,6 +184,8 @@ for _code, _operation in enumerate(_OPERATIONS):
             KIND[_key], PLACE[_key] = OPERAND, _partial.position % 4
         else:
             _PARTIALS[_key] = _taking_all_and_result(_partial, _operation.arity)
+            if _usual := _usually(_partial):
+                _PARTIALS[-1 - _key] = _taking_all_and_result(_usual, _operation.arity)
 
 # By code: the key of one more value, which is 1 at the operation's kink and 0 elsewhere; -1 where it has no kink.
 KINK = np.full(len(_OPERATIONS), -1, np.int8)
@@ -185,29 +222,48 @@ _PARTIAL_ROW = types.void(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, type
 
 
 def _row_of_values(key: int, fingerprint: str) -> Any:
+    usual = -1 - key if -1 - key in _VALUES else key
+
     @cfunc(_VALUE_ROW, cache=True)
     def run(x: Any, y: Any, w: Any, z: Any, size: int) -> None:
         fingerprint  # noqa: B018
         xs, ys, ws, zs = carray(x, size), carray(y, size), carray(w, size), carray(z, size)
         for p in range(size):
-            zs[p] = _value(key, xs[p], ys[p], ws[p])
+            zs[p] = _value(usual, xs[p], ys[p], ws[p])
+        if usual != key and _has_nan(zs):
+            for p in range(size):
+                zs[p] = _value(key, xs[p], ys[p], ws[p])
 
     return run
 
 
 def _row_of_partials(key: int, fingerprint: str) -> Any:
+    usual = -1 - key if -1 - key in _PARTIALS else key
+
     @cfunc(_PARTIAL_ROW, cache=True)
     def run(x: Any, y: Any, w: Any, z: Any, local: Any, size: int) -> None:
         fingerprint  # noqa: B018
         xs, ys, ws, zs, ls = carray(x, size), carray(y, size), carray(w, size), carray(z, size), carray(local, size)
         for p in range(size):
-            ls[p] = _partial_of(key, xs[p], ys[p], ws[p], zs[p])
+            ls[p] = _partial_of(usual, xs[p], ys[p], ws[p], zs[p])
+        if usual != key and _has_nan(ls):
+            for p in range(size):
+                ls[p] = _partial_of(key, xs[p], ys[p], ws[p], zs[p])
 
     return run
 
 
+@inlined
+def _has_nan(numbers: Array) -> bool:
+    count = 0
+    for p in range(numbers.size):
+        count += numbers[p] != numbers[p]
+    return count > 0
+
+
 def _call_by_key(name: str, keys: Mapping[int, Any], make: Callable[[int, str], Any], numbers: int) -> Any:
     """Compile a loop for each key, and return what calls one of them: (key, addresses of its numbers, their count)."""
+    keys = {key: loop for key, loop in keys.items() if key >= 0}
     for key in keys:
         binding.add_symbol(f"chainrule_{name}_{key}", make(key, FINGERPRINT).address)
     signature = types.void(*[types.int64] * (numbers + 2))
