@@ -28,9 +28,6 @@ Values = Sequence[Column]
 #: The same of gradients; None where none arrives at any point.
 Gradients = Sequence[Column | None]
 
-#: By its code, the name of an operation.
-_NAMES = tuple(OPERATIONS)
-
 
 class Tape:
     """A compiled graph.
@@ -69,26 +66,6 @@ class Tape:
             return nodes.names[slot]
         return None if slot < self._first else nodes.names[nodes.first + self.graph.order[slot - self._first]]
 
-    def instruction(self, place: int) -> Instruction:
-        """Return one of the instructions."""
-        start = self._starts[place]
-        operation = OPERATIONS[_NAMES[self._codes[place]]]
-        return Instruction(self._first + place, operation, tuple(self._operands[start : start + operation.arity]))
-
-    def first_use(self, slot: int) -> int | None:
-        """Return the slot of the first instruction that computes with a slot; it is a later one."""
-        start = 0 if slot < self._first else self._starts[slot + 1 - self._first]
-        try:
-            edge = self._operands.index(slot, start)
-        except ValueError:
-            return None
-        return self._first + bisect_right(self._starts, edge) - 1
-
-    @cached_property
-    def _starts(self) -> array[int]:
-        """Where the operands of each instruction begin, and at last where they end."""
-        return array("i", accumulate((OPERATIONS[_NAMES[code]].arity for code in self._codes), initial=0))
-
     @property
     def literals(self) -> dict[int, float]:
         """The literal numbers, by their slots."""
@@ -102,6 +79,26 @@ class Tape:
             Instruction(target, operations[code], tuple(islice(operands, operations[code].arity)))
             for target, code in enumerate(self._codes, self._first)
         ]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        arities = [operation.arity for operation in OPERATIONS.values()]
+        return list(accumulate(map(arities.__getitem__, self._codes), initial=0))
+
+    def instruction(self, place: int) -> Instruction:
+        """Return one of the instructions, without making them all."""
+        operation = tuple(OPERATIONS.values())[self._codes[place]]
+        args = tuple(self._operands[self._starts[place] : self._starts[place + 1]])
+        return Instruction(self._first + place, operation, args)
+
+    def first_use(self, slot: int) -> int | None:
+        """Return the slot of the first instruction that computes with a slot; it is a later one."""
+        start = 0 if slot < self._first else self._starts[slot + 1 - self._first]
+        try:
+            edge = self._operands.index(slot, start)
+        except ValueError:
+            return None
+        return self._first + bisect_right(self._starts, edge) - 1
 
     @cached_property
     def _program(self) -> Program:
@@ -188,7 +185,7 @@ class Tape:
     def _wanted(self, skip: frozenset[str]) -> bytearray:
         """Return by slot whether a gradient is to be passed to it: 1, or 0."""
         wanted = bytearray(b"\1") * self.size
-        wanted[self.graph.nodes.first : self._first] = bytes(len(self.graph.nodes.literals))
+        wanted[len(self.graph.inputs) : self._first] = bytes(len(self.graph.nodes.literals))
         if skip:
             for name in skip:
                 wanted[self.slot(name)] = 0

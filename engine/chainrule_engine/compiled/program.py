@@ -202,11 +202,10 @@ def prepare() -> None:
     """Load every kernel from the disk, or compile it; and note that this was done."""
     # Any instructions will do, as long as one may be at a kink: what the kernels call is compiled already.
     code = int(np.flatnonzero((KINK >= 0) & (ARITY == 1))[0])
-    codes, starts, sources = bytes([code, code]), array("i", [0, 1, 2]), array("i", [0, 1])
+    starts, sources = array("i", [0, 1, 2]), array("i", [0, 1])
     order = depth_first(starts, sources, 1, [1])
     assert order is not None
-    flat, operands, _ = flatten(codes, starts, sources, order, 1, 1)
-    program = Program(flat, operands, array("d"), 3)
+    program = Program(*flatten(bytes([code, code]), starts, sources, order, 1, 1)[:2], array("d"), 3)
     for points in (1, 2):
         columns = program.forward([1.0], points)
         program.backward(columns, {2: [1.0] * points}, bytearray(b"\1\1\1"))
