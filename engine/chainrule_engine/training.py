@@ -141,9 +141,12 @@ class Training:
     only makes sense together is checked here: TrainingError, with paths into the spec.
 
     max_nodes, max_points   of a graph model: LimitExceeded beyond, before the graph is read
+    plain   take the steps in plain Python even where the compiled kernels are at hand
     """
 
-    def __init__(self, spec: Spec, *, max_nodes: int | None = None, max_points: int | None = None) -> None:
+    def __init__(
+        self, spec: Spec, *, max_nodes: int | None = None, max_points: int | None = None, plain: bool = False
+    ) -> None:
         self.steps: int = spec["steps"]
         self._target: float | None = spec.get("target_loss")
         loss = spec.get("loss") or {}
@@ -161,6 +164,7 @@ class Training:
                 f"there are {self.model.points} points: a batch cannot hold {self._batch_size}",
             )
         self._batch_seed: int = spec.get("batch_seed", 0)
+        self._plain = plain
         self._compiled: Any = None
 
     def _read_optimiser(self, spec: Spec) -> None:
@@ -227,7 +231,7 @@ class Training:
 
     def _find_compiled(self) -> Any:
         """Return the training with its data laid out for the compiled kernels, None where these are not at hand."""
-        if self._compiled is None and self.model.structure.is_computed:
+        if not self._plain and self._compiled is None and self.model.structure.is_computed:
             kernels = acceleration.training_kernels()
             if kernels is not None:
                 structure = self.model.structure
