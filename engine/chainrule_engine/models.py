@@ -13,11 +13,12 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, Path, Problem, TrainingError
-from chainrule_engine.fusion import Schedule, schedule
+from chainrule_engine.fusion import schedule
 from chainrule_engine.graph import Graph
 from chainrule_engine.kernels import Column
 from chainrule_engine.losses import LOSSES, Loss
 from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, MLP, LayerNumbers, draw_layers
+from chainrule_engine.schedule import Schedule
 from chainrule_engine.tape import Tape
 from chainrule_engine.value import Value
 
@@ -46,20 +47,20 @@ class Structure:
         """The inputs that are not trained."""
         return frozenset(self.graph.inputs.keys() - set(self.parameters))
 
-    @cached_property
+    @property
     def is_computed(self) -> bool:
         """Whether the loss and the predictions are results of operations, and not inputs themselves."""
         return self.graph.inputs.keys().isdisjoint([self.loss, *self.predictions])
 
-    def schedule(self, lanes: int) -> Schedule:
-        """Fuse the operations: see `fusion`."""
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The operations, fused."""
         slots = self.tape.slots
         return schedule(
             self.tape,
             [slots[name] for name in self.parameters],
             [slots[name] for name in self.data],
             [slots[name] for name in (self.loss, *self.predictions)],
-            lanes,
         )
 
 

@@ -123,11 +123,19 @@ class Schedule:
     """A learning rate that changes.
 
     settings  the names of the numbers that it needs
-    rate      (step from 0, those numbers in their order) → the rate
+    formula   (step from 0, those numbers in their order) → the rate
     """
 
     settings: tuple[str, ...]
-    rate: Callable[[float, Tuple], float]
+    formula: Callable[[float, Tuple], float]
+
+    def rate(self, step: int, settings: Mapping[str, float]) -> float:
+        """Return the rate of a step, counted from 0."""
+        return self.formula(float(step), self.arrange(settings))
+
+    def arrange(self, settings: Mapping[str, float]) -> Tuple:
+        """Return the settings in the order in which `formula` takes them."""
+        return tuple(float(settings[name]) for name in self.settings)
 
 
 def _linear(step: float, settings: Tuple) -> float:

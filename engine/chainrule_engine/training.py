@@ -97,6 +97,12 @@ class Records(Sequence[StepRecord]):
     def __repr__(self) -> str:
         return f"Records({list(self)!r})"
 
+    def __add__(self, others: Records) -> Records:
+        both = Records()
+        both.extend(self)
+        both.extend(others)
+        return both
+
     def extend(self, others: Records) -> None:
         """Append the records of the steps that follow."""
         self.steps += others.steps
@@ -165,6 +171,7 @@ class Training:
             )
         self._batch_seed: int = spec.get("batch_seed", 0)
         self._plain = plain
+        self._kernels: Any = None
         self._compiled: Any = None
 
     def _read_optimiser(self, spec: Spec) -> None:
@@ -189,7 +196,7 @@ class Training:
                 if name not in settings:
                     path = ("optimizer", "learning_rate")
                     raise TrainingError.at(path, f"the schedule {rate['schedule']} needs {name}")
-            self._rate = rate["schedule"], tuple(float(settings[name]) for name in schedule.settings)
+            self._rate = rate["schedule"], schedule.arrange(settings)
         else:
             self._rate = float(rate)
 
@@ -216,8 +223,8 @@ class Training:
     def advance(self, state: TrainingState, steps: int) -> Records:
         """Take up to `steps` steps; fewer at the end, or when the training stops. Changes the state."""
         records = Records()
-        compiled = self._find_compiled()
         left = min(steps, self.steps - state.step)
+        compiled = self._find_compiled() if left > 0 and state.stop_reason is None else None
         while left > 0 and state.stop_reason is None:
             taken = self._take(compiled, state, left) if compiled else Records.of([self._step(state)])
             records.extend(taken)
@@ -231,17 +238,20 @@ class Training:
 
     def _find_compiled(self) -> Any:
         """Return the training with its data laid out for the compiled kernels, None where these are not at hand."""
-        if not self._plain and self._compiled is None and self.model.structure.is_computed:
-            kernels = acceleration.training_kernels()
+        structure = self.model.structure
+        if self._compiled is None and not self._plain and structure.is_computed:
+            kernels = acceleration.find_training(self.cost)
             if kernels is not None:
-                structure = self.model.structure
                 columns = [self.model.columns[name] for name in structure.data]
-                self._compiled = kernels.prepare(structure, columns, self.model.points, self._batch_size)
+                fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
+                program = kernels.program(structure.schedule)
+                self._kernels = kernels
+                self._compiled = kernels.Run(program, columns, self.model.points, self._batch_size, fixed)
         return self._compiled
 
     def _take(self, compiled: Any, state: TrainingState, steps: int) -> Records:
         """Take some steps in one call."""
-        kernels = acceleration.training_kernels()
+        kernels = self._kernels
         before = state.random_state, state.remaining
         if self._batch_size is not None:
             steps = min(steps, max(1, _DRAWN_AHEAD // self._batch_size))
@@ -312,7 +322,7 @@ class Training:
         if isinstance(self._rate, float):
             return self._rate
         name, settings = self._rate
-        return SCHEDULES[name].rate(float(step), settings)
+        return SCHEDULES[name].formula(float(step), settings)
 
     def _next_batch(self, state: TrainingState) -> Sequence[int]:
         """Draw the points of a step: the next of a permutation that is drawn afresh when it is used up.

@@ -222,7 +222,7 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
         advice = "take fewer steps or metrics: the answer holds the loss and the metrics of each step"
         raise LimitExceeded("answer_numbers", limits["answer_numbers"], recorded, ("steps",), advice)
     training = Training(spec, max_nodes=limits["nodes"], max_points=limits["points"])
-    held = training.model.points * len(training.model.graph.nodes)
+    held = training.model.points * len(training.model.structure.graph.nodes)
     if held > limits["evaluation_work"]:
         raise LimitExceeded("evaluation_work", limits["evaluation_work"], held, ("data",), "send fewer points")
     return training

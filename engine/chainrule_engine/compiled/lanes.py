@@ -15,8 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-#: Numbers side by side.
-LANES = 8
+from chainrule_engine.schedule import LANES
 
 
 class _Lanes(types.Type):  # type: ignore[misc]  # Numba has no type hints

@@ -11,7 +11,8 @@ from typing import Any
 
 from numba import njit
 
-from chainrule_engine.compiled.lanes import LANES, add_product, get, get_lanes, put_lanes, same
+from chainrule_engine.compiled.lanes import add_product, get, get_lanes, put_lanes, same
+from chainrule_engine.schedule import LANES
 
 #: What a total starts from: the number that stands there, 0.0, or one number for all of a row.
 STANDING, ZERO, GIVEN = 0, 1, 2

@@ -18,28 +18,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule_engine import optimisers
 from chainrule_engine.compiled.cache import FINGERPRINT, kept_on_disk, kernel
-from chainrule_engine.compiled.lanes import LANES, get, put
+from chainrule_engine.compiled.lanes import get, put
 from chainrule_engine.compiled.products import GIVEN, STANDING, ZERO, add_products, inner
 from chainrule_engine.compiled.table import (
-    CODES,
     COMPUTED,
     CONSTANT,
-    DERIVATIVES,
     KIND,
     NUMBER,
     OPERAND,
     PLACE,
     SELECTIVE,
-    VALUES,
-    fold,
     in_machine_code,
     inlined,
+    run_partials,
+    run_values,
 )
-from chainrule_engine.fusion import Cleared, Copied, Dense, Pull, PullInputs, PullWeights, Schedule, Wide
-from chainrule_engine.models import Structure
-from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
+from chainrule_engine.operations import CODES
+from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES, Optimiser
+from chainrule_engine.optimisers import Schedule as RateSchedule
+from chainrule_engine.schedule import (
+    LANES,
+    Backward,
+    Cleared,
+    Copied,
+    Dense,
+    Forward,
+    Pull,
+    PullInputs,
+    PullWeights,
+    Schedule,
+    Wide,
+)
 
 Array = Any
 
@@ -47,59 +57,7 @@ Array = Any
 _BLOCK_NUMBERS = 24_576
 _LONGEST_BLOCK = 128
 
-# ------------------------------------------------------------------------------------- the table's functions, on rows
-
-
-def _value_run(f: Any) -> Any:
-    @inner
-    def run(code: int, v: Array, t: int, a: int, b: int, c: int, size: int) -> None:
-        for p in range(size):
-            put(v, t, p, f(code, get(v, a, p), get(v, b, p), get(v, c, p)))
-
-    return run
-
-
-def _partial_run(f: Any) -> Any:
-    @inner
-    def run(code: int, v: Array, a: int, b: int, c: int, t: int, local: Array, size: int) -> None:
-        for p in range(size):
-            put(local, 0, p, f(code, get(v, a, p), get(v, b, p), get(v, c, p), get(v, t, p)))
-
-    return run
-
-
-def _choice_of_value(middle: int, below: Any, above: Any) -> Any:
-    @inlined
-    def pick(code: int, v: Array, t: int, a: int, b: int, c: int, size: int) -> None:
-        if code < middle:
-            below(code, v, t, a, b, c, size)
-        else:
-            above(code, v, t, a, b, c, size)
-
-    return pick
-
-
-def _choice_of_partial(middle: int, below: Any, above: Any) -> Any:
-    @inlined
-    def pick(code: int, v: Array, a: int, b: int, c: int, t: int, local: Array, size: int) -> None:
-        if code < middle:
-            below(code, v, a, b, c, t, local, size)
-        else:
-            above(code, v, a, b, c, t, local, size)
-
-    return pick
-
-
-_compute = fold(_choice_of_value, [(code, _value_run(f)) for code, f in VALUES])
-_compute_partial = fold(
-    _choice_of_partial, [(key, _partial_run(f)) for key, f in DERIVATIVES if KIND[key] == COMPUTED]
-)
-
 # ------------------------------------------------------------------------------------- optimisers and learning rates
-
-for _function in vars(optimisers).values():
-    if getattr(_function, "__module__", None) == optimisers.__name__ and not isinstance(_function, type):
-        in_machine_code(_function)
 
 _FIRST_NUMBERS = {
     2: inlined(lambda s: (s[0], s[1])),
@@ -108,7 +66,7 @@ _FIRST_NUMBERS = {
 }
 
 
-def _update_run(optimiser: optimisers.Optimiser) -> Any:
+def _update_run(optimiser: Optimiser) -> Any:
     prepare, apply = in_machine_code(optimiser.prepare), in_machine_code(optimiser.apply)
     first_numbers = _FIRST_NUMBERS[len(optimiser.settings)]
 
@@ -137,22 +95,29 @@ def _update_run(optimiser: optimisers.Optimiser) -> Any:
     return one_slot if len(optimiser.slots) == 1 else two_slots
 
 
-def _choice_of_update(middle: int, below: Any, above: Any) -> Any:
+def _fold(arms: Sequence[Any], first: int = 0) -> Any:
+    """Fold functions into one that takes the number of the one to call before their arguments."""
+    if len(arms) == 1:
+        return arms[0]
+    half = len(arms) // 2
+    below, above = _fold(arms[:half], first), _fold(arms[half:], first + half)
+    middle = first + half
+
     @inlined
-    def pick(code: int, p: Array, g: Array, first: Array, second: Array, rate: float, step: float, s: Array) -> None:
+    def choose(code: int, *arguments: Any) -> None:
         if code < middle:
-            below(code, p, g, first, second, rate, step, s)
+            below(code, *arguments)
         else:
-            above(code, p, g, first, second, rate, step, s)
+            above(code, *arguments)
 
-    return pick
-
-
-_update = fold(_choice_of_update, [(code, _update_run(o)) for code, o in enumerate(OPTIMISERS.values())])
+    return choose
 
 
-def _rates_run(schedule: optimisers.Schedule) -> Any:
-    rate = in_machine_code(schedule.rate)
+_update = _fold([_update_run(optimiser) for optimiser in OPTIMISERS.values()])
+
+
+def _rates_run(schedule: RateSchedule) -> Any:
+    rate = in_machine_code(schedule.formula)
     first_numbers = _FIRST_NUMBERS[len(schedule.settings)]
 
     @inner
@@ -164,18 +129,7 @@ def _rates_run(schedule: optimisers.Schedule) -> Any:
     return run
 
 
-def _choice_of_rates(middle: int, below: Any, above: Any) -> Any:
-    @inlined
-    def pick(code: int, rates: Array, step: int, s: Array) -> None:
-        if code < middle:
-            below(code, rates, step, s)
-        else:
-            above(code, rates, step, s)
-
-    return pick
-
-
-_rates = fold(_choice_of_rates, [(code, _rates_run(s)) for code, s in enumerate(SCHEDULES.values())])
+_rates = _fold([_rates_run(schedule) for schedule in SCHEDULES.values()])
 
 # -------------------------------------------------------------------------------------------------- the two passes
 
@@ -207,7 +161,10 @@ def _forward(operations: Array, weights: Array, v: Array, numbers: Array, rows: 
             a = _at(operations[i, 4], rows, size, data)
             if kind == _WIDE:
                 b, c = _at(operations[i, 5], rows, size, data), _at(operations[i, 6], rows, size, data)
-                _compute(operations[i, 1], v, t * size, a, b, c, operations[i, 2] * size)
+                v_0 = v.ctypes.data
+                run_values(
+                    operations[i, 1], v_0 + 8 * a, v_0 + 8 * b, v_0 + 8 * c, v_0 + 8 * t * size, operations[i, 2] * size
+                )
             else:
                 for p in range(size):
                     put(v, t * size, p, get(v, a, p))
@@ -287,7 +244,8 @@ def _backward(
             else:
                 a, b = _at(operations[i, 5], rows, size, data), _at(operations[i, 6], rows, size, data)
                 c, t = _at(operations[i, 7], rows, size, data), _at(operations[i, 8], rows, size, data)
-                _compute_partial(key, v, a, b, c, t, local, run)
+                v_0 = v.ctypes.data
+                run_partials(key, v_0 + 8 * a, v_0 + 8 * b, v_0 + 8 * c, v_0 + 8 * t, local.ctypes.data, run)
             if masked:
                 _add_where_reached(g, source, to, factors, at, run, SELECTIVE[key // 3])
             else:
@@ -525,7 +483,7 @@ class Program:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.forward = _table([_encoded(operation) for operation in schedule.forward])
-        self.backward = _table([_encoded(operation) for operation in schedule.backward])
+        self.backward = _table([_encoded_backward(operation) for operation in schedule.backward])
         self.weights = np.array(
             [(w.units, w.inputs, w.first, w.per_unit, w.per_input) for w in schedule.weights], np.int64
         ).reshape(-1, 5)
@@ -562,14 +520,17 @@ def _table(operations: list[tuple[int, ...]]) -> Array:
     return table
 
 
-def _encoded(operation: Any) -> tuple[int, ...]:
+def _encoded(operation: Forward) -> tuple[int, ...]:
     if isinstance(operation, Wide):
         return (_WIDE, CODES[operation.operation], operation.count, operation.target, *operation.args)
     if isinstance(operation, Dense):
         return _DENSE, operation.weights, 0, operation.target, operation.x
+    return _COPIED, 0, 0, operation.target, operation.source
+
+
+def _encoded_backward(operation: Backward) -> tuple[int, ...]:
     if isinstance(operation, Copied):
-        # Forward a row of numbers, backward a row of gradients: the kernels look in different columns.
-        return _COPIED, 0, 0, operation.target, operation.source
+        return _COPIED, 0, 0, operation.source, operation.target
     if isinstance(operation, PullWeights):
         return _PULL_WEIGHTS, operation.dense.weights, 0, operation.dense.target, operation.dense.x
     if isinstance(operation, PullInputs):
@@ -578,14 +539,15 @@ def _encoded(operation: Any) -> tuple[int, ...]:
     if isinstance(operation, Cleared):
         return _CLEARED, 0, 0, 0, operation.row
     key = 3 * CODES[operation.operation] + operation.place
-    kind = int(KIND[key])
-    operands = operation.operands
-    if kind == OPERAND:
-        operands = (operands[-1 if PLACE[key] == 3 else PLACE[key]],)
-    padded = (*operands[:-1], 0, 0)[:3] + operands[-1:] if kind == COMPUTED else (*operands, 0, 0, 0, 0)[:4]
-    return kind, key, operation.count, operation.source, operation.to, *padded, operation.first
+    *args, result = operation.operands
+    operands = (*args, 0, 0)[:3] + (result,)
+    if KIND[key] == OPERAND:
+        operands = (operands[PLACE[key]], 0, 0, 0)
+    return int(KIND[key]), key, operation.count, operation.source, operation.to, *operands, operation.first
 
 
+#: A state of `random.Random`.
+_FRESH = (3, [0] * 623 + [1, 624], None)
 # As `run_steps` tells them.
 _STOP_REASONS = (None, "diverged", "target_loss")
 
@@ -782,12 +744,19 @@ def draw_batches(
 
 
 @lru_cache(maxsize=64)
-def _program(structure: Structure) -> Program:
-    return Program(structure.schedule(LANES))
+def program(schedule: Schedule) -> Program:
+    """Return a schedule in the form that the kernels read."""
+    return Program(schedule)
 
 
-def prepare(structure: Structure, columns: Sequence[Sequence[float]], points: int, batch_size: int | None) -> Run:
-    """Lay out a training: its structure, and a column of data for each of the structure's."""
-    slots, inputs = structure.tape.slots, structure.graph.inputs
-    fixed = {slots[name]: number for name, number in inputs.items() if not isinstance(number, list)}
-    return Run(_program(structure), columns, points, batch_size, fixed)
+def prepare() -> None:
+    """Load every kernel from the disk, or compile it."""
+    schedule = Schedule([], rows=1, size=1, parameters=[0], spread={0: 0}, loss=0, predictions=[0])
+    run = Run(program(schedule), [], 1, None, {})
+    settings, rates = OPTIMISERS["sgd"].arrange(OPTIMISERS["sgd"].settings), learning_rates("exponential", (0.0, 0.5), 0, 1)
+    run.advance(
+        [1.0], None, [[0.0]], ALL_POINTS, rates, step=0, optimiser="sgd", settings=settings, mean=True, l2=0.0,
+        target=None, targets=[], threshold=None, measuring=False,
+    )  # fmt: skip
+    run.predictions([1.0])
+    draw_batches(_FRESH, [], 2, 1, 1)
