@@ -17,6 +17,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from chainrule_engine.kernels import Instruction
 from chainrule_engine.operations import Constant, Operand, Operation
@@ -241,7 +242,7 @@ class _Scheduler:
             # The uses of each x must lie in the order of the units.
             ordered = all(
                 earlier[2] < later[2]
-                for one, next_ in zip(units, units[1:], strict=False)
+                for one, next_ in pairwise(units)
                 for earlier, later in zip(one.terms, next_.terms, strict=True)
             )
             if ordered:
@@ -360,7 +361,7 @@ class _Scheduler:
                     after[of[program.made_by[slot]]].add(of[position])
         for slot, pulls in program.pulls.items():
             if slot in program.made_by:
-                for (later, _), (earlier, _) in zip(pulls, pulls[1:], strict=False):
+                for (later, _), (earlier, _) in pairwise(pulls):
                     after[of[earlier]].add(of[later])
         before = [0] * len(groups)
         for number, followers in enumerate(after):
@@ -513,8 +514,7 @@ class _Scheduler:
             if group.units:
                 self._dense_backward(group)
                 continue
-            _, operation, args = program.instructions[group.members[0]]
-            for place in range(len(args)):
+            for place in range(len(program.instructions[group.members[0]].args)):
                 if (group.members[0], place) not in program.pulling:
                     continue
                 for position in group.members:

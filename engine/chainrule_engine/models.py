@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol
 
 from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, Path, Problem, TrainingError
@@ -120,6 +120,7 @@ class NetworkModel:
         self.accuracy: Accuracy | None = Accuracy(loss, _names("t", width))
 
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
+        """Put one number per parameter into the wire's form: layers."""
         remaining = iter(numbers)
         fan_in, layers = self._inputs, []
         for width in self._widths:
@@ -135,8 +136,8 @@ def _names(letter: str, count: int) -> list[str]:
 
 def _network(inputs: int, widths: tuple[int, ...], activations: tuple[str, ...], loss: str) -> Structure:
     """Build the graph of a network and its loss at one point, with zeros for all numbers."""
-    fan_ins = [inputs, *widths]
-    zeros = [([[0.0] * fan_in for _ in range(width)], [0.0] * width) for fan_in, width in zip(fan_ins, widths, strict=False)]
+    shapes = pairwise([inputs, *widths])
+    zeros = [([[0.0] * fan_in for _ in range(width)], [0.0] * width) for fan_in, width in shapes]
     mlp = MLP.of(zeros, activations)
     xs = [Value(0.0, name) for name in _names("x", inputs)]
     ts = [Value(0.0, name) for name in _names("t", widths[-1])]
@@ -304,6 +305,7 @@ class GraphModel:
         self.initial = [_number(plain.inputs[name]) for name in parameters]
 
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
+        """Put one number per parameter into the wire's form: by name."""
         return dict(zip(self.structure.parameters, numbers, strict=True))
 
 

@@ -34,7 +34,13 @@ class Optimiser:
     apply: Callable[[float, float, Tuple, Tuple, Tuple], tuple[float, Tuple]]
 
     def update(
-        self, parameters: Numbers, gradients: Numbers, slots: Slots, rate: float, step: int, settings: Mapping[str, float]
+        self,
+        parameters: Numbers,
+        gradients: Numbers,
+        slots: Slots,
+        rate: float,
+        step: int,
+        settings: Mapping[str, float],
     ) -> Numbers:
         """Return the parameters after a step, counted from 1; changes the slots."""
         chosen = self.arrange(settings)

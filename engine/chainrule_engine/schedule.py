@@ -14,10 +14,10 @@ LANES = 8
 
 
 class Wide(NamedTuple):
-    """Forward: `operation` of `count` consecutive rows each, into as many rows."""
+    """Forward: `operation` of `rows` consecutive rows each, into as many."""
 
     operation: str
-    count: int
+    rows: int
     target: int
     args: tuple[int, ...]
 
@@ -38,7 +38,7 @@ class Copied(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """Backward: to `count` rows of gradients from `to` on, add the gradients from `source` on, times the partial.
+    """Backward: to `rows` rows of gradients from `to` on, add the gradients from `source` on, times the partial.
 
     operation, place   whose partial, and in which argument
     operands   the first rows of (*arguments, result), of which the partial may need any
@@ -47,7 +47,7 @@ class Pull(NamedTuple):
 
     operation: str
     place: int
-    count: int
+    rows: int
     source: int
     to: int
     operands: tuple[int, ...]

@@ -183,7 +183,11 @@ def test_a_target_that_is_reached_before_any_update() -> None:
 
 
 def of_graph(
-    program: str, parameters: Sequence[str], data: dict[str, list[float]], inputs: dict[str, float] | None = None, **rest: Any
+    program: str,
+    parameters: Sequence[str],
+    data: dict[str, list[float]],
+    inputs: dict[str, float] | None = None,
+    **rest: Any,
 ) -> dict[str, Any]:
     start = {name: 0.25 + 0.5 * place for place, name in enumerate(parameters)}
     numbers = {**dict.fromkeys(data, 0.0), **start, **(inputs or {})}
@@ -213,7 +217,10 @@ PROGRAMS = {
         list("abcdefgi"),
     ),
     "a branch at each point": ("h = a*x + b\nL = where(h > 0, h*h - y, exp(c*h) + log(a*y))", ["a", "b", "c"]),
-    "a branch that nothing may pass": ("h = where(x > 0, log(a*x), b*y)\nL = (h - z)**2 + where(y > 9, a, b)", ["a", "b"]),
+    "a branch that nothing may pass": (
+        "h = where(x > 0, log(a*x), b*y)\nL = (h - z)**2 + where(y > 9, a, b)",
+        ["a", "b"],
+    ),
     "a stopped gradient": ("h = tanh(a*x + b)\nL = (h - stop_gradient(a*h) - y)**2", ["a", "b"]),
     "a parameter that nothing uses": ("L = (a*x - y)**2", ["a", "b"]),
     "powers of parameters": ("L = (abs(x) + a)**b + a**2 - b/a", ["a", "b"]),

@@ -101,7 +101,7 @@ _IN_OTHER_WORDS: dict[Any, Any] = {
 inlined = register_jitable(**_INLINED)
 
 
-def in_machine_code(function: Callable[..., float]) -> Any:
+def in_machine_code(function: Callable[..., Any]) -> Any:
     """Make a function of the table callable in a kernel."""
     function = _IN_OTHER_WORDS.get(function, function)
     return function if function in _REGISTERED else inlined(function)
