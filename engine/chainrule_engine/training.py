@@ -24,6 +24,7 @@ from chainrule_engine.errors import Path, TrainingError
 from chainrule_engine.kernels import Column
 from chainrule_engine.models import GraphModel, Model, NetworkModel, Spec
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
+from chainrule_engine.schedule import LANES
 
 #: What can be recorded at every step beside the loss.
 METRICS = {"accuracy": "the fraction of the step's points that are predicted right, before the update"}
@@ -37,6 +38,13 @@ STOP_REASONS = {
 
 #: What a step and an instruction of it cost besides the points, in evaluations of a node at a point; measured, roughly.
 STEP_COST, INSTRUCTION_COST = 100, 8
+
+#: Bytes for a node or parameter with its part of the schedule, and for a step's records; measured, rather too many.
+NODE_BYTES, STEP_BYTES = 2_000, 200
+#: Bytes for the number and the gradient of a node at a point: in plain Python, and in machine code.
+PLAIN_BYTES, COMPILED_BYTES = 130, 20
+#: A block of the compiled kernels has no more points.
+_BLOCK = 136
 
 #: The compiled kernels draw the points of so many batches ahead, in numbers.
 _DRAWN_AHEAD = 1 << 20
@@ -210,6 +218,23 @@ class Training:
         instructions = len(self.model.structure.graph.nodes)
         return self.steps * (STEP_COST + len(self.model.initial) + (INSTRUCTION_COST + points) * instructions)
 
+    @property
+    def memory(self) -> int:
+        """About how many bytes the training takes at its peak, beside its specification; rather too many than too few.
+
+        The steps' records, the graph with its schedule, the data, and the numbers and gradients of the points that are
+        looked at together: all of a step in plain Python, a block of them in machine code.
+        """
+        structure, points = self.model.structure, self._batch_size or self.model.points
+        nodes = len(structure.graph.nodes) + len(structure.graph.inputs)
+        if self._find_kernels() is None:
+            # The predictions at the end are for all points.
+            together = PLAIN_BYTES * self.model.points + (PLAIN_BYTES * points) // 2
+        else:
+            together = COMPILED_BYTES * min(points + LANES, _BLOCK)
+        columns = len(structure.data) + 3 * len(structure.predictions)
+        return nodes * (NODE_BYTES + together) + STEP_BYTES * self.steps + 40 * columns * self.model.points
+
     def start(self) -> TrainingState:
         """Return the state before the first step."""
         zeros = [0.0] * len(self.model.initial)
@@ -238,16 +263,19 @@ class Training:
 
     def _find_compiled(self) -> Any:
         """Return the training with its data laid out for the compiled kernels, None where these are not at hand."""
-        structure = self.model.structure
-        if self._compiled is None and not self._plain and structure.is_computed:
-            kernels = acceleration.find_training(self.cost)
-            if kernels is not None:
-                columns = [self.model.columns[name] for name in structure.data]
-                fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
-                program = kernels.program(structure.schedule)
-                self._kernels = kernels
-                self._compiled = kernels.Run(program, columns, self.model.points, self._batch_size, fixed)
+        kernels = self._find_kernels()
+        if self._compiled is None and kernels is not None:
+            structure = self.model.structure
+            columns = [self.model.columns[name] for name in structure.data]
+            fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
+            program = kernels.program(structure.schedule)
+            self._compiled = kernels.Run(program, columns, self.model.points, self._batch_size, fixed)
         return self._compiled
+
+    def _find_kernels(self) -> Any:
+        if self._kernels is None and not self._plain and self.model.structure.is_computed:
+            self._kernels = acceleration.find_training(self.cost)
+        return self._kernels
 
     def _take(self, compiled: Any, state: TrainingState, steps: int) -> Records:
         """Take some steps in one call."""

@@ -225,6 +225,9 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
     held = training.model.points * len(training.model.structure.graph.nodes)
     if held > limits["evaluation_work"]:
         raise LimitExceeded("evaluation_work", limits["evaluation_work"], held, ("data",), "send fewer points")
+    if training.memory > limits["job_memory"]:
+        advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
+        raise LimitExceeded("job_memory", limits["job_memory"], training.memory, (), advice)
     return training
 
 

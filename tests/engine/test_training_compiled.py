@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -268,3 +269,27 @@ def test_any_graph_is_trained_with_the_same_bits(graph: Graph, data: st.DataObje
             "steps": 3,
         }
     )
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("inputs", "layers", "points", "steps"),
+    [(3, [4, 4, 1], 4, 20_000), (2, [16, 16, 1], 100, 2), (24, [16, 5], 200, 2), (2, [4, 1], 2_000, 2)],
+)
+def test_the_memory_is_estimated_before_the_start(
+    inputs: int, layers: list[int], points: int, steps: int, plain: bool
+) -> None:
+    steps = 2 if plain else steps
+    spec = network(inputs, layers, points, "absolute_error", steps=steps)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        training = Training(spec, plain=plain)
+        estimate = training.memory
+        state = training.start()
+        training.advance(state, steps)
+        training.result(state)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak < estimate < 6 * peak + 1_000_000
