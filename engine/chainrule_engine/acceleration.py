@@ -37,6 +37,11 @@ def find(work: int) -> ModuleType | None:
     return _compiled if work >= _least else None
 
 
+def find_training(work: int) -> ModuleType | None:
+    """Return `compiled.training` where `find` would return the kernels for so much work."""
+    return None if find(work) is None else importlib.import_module("chainrule_engine.compiled.training")
+
+
 def load(*, compiling: bool = False) -> bool:
     """Load the compiled kernels, and return whether they will be used.
 
@@ -52,6 +57,8 @@ def load(*, compiling: bool = False) -> bool:
                 cache = importlib.import_module("chainrule_engine.compiled.cache")
                 if compiling or cache.is_on_disk():
                     # Not before: these compile what they are made of when they are imported.
+                    training = importlib.import_module("chainrule_engine.compiled.training")
+                    training.prepare()
                     program = importlib.import_module("chainrule_engine.compiled.program")
                     program.prepare()
                     _compiled = program

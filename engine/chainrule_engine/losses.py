@@ -21,18 +21,26 @@ class Loss:
 
     name         its word on the wire
     value        (outputs, targets) → the loss; as many targets as outputs
-    correct      (outputs, targets), numbers → whether the prediction counts for the accuracy
     takes        what the targets must be, in words
     accepts      whether a number is a target
+    threshold    parts the targets in two: a prediction counts as right where it is above 0 just if its target is above
+                 this. None with classes: there it does where the largest output is that of the class
     classes      the target is a class index, handed to `value` as one number per class: 1 for the class, 0 for others
     """
 
     name: str
     value: Callable[[Outputs, Outputs], Value]
-    correct: Callable[[Sequence[float], Sequence[float]], bool]
     takes: str
     accepts: Callable[[float], bool]
+    threshold: float | None = 0.0
     classes: bool = False
+
+    def correct(self, outputs: Sequence[float], targets: Sequence[float]) -> bool:
+        """Tell whether a prediction counts as right for the accuracy."""
+        threshold = self.threshold
+        if threshold is None:
+            return outputs.index(max(outputs)) == targets.index(1.0)
+        return all((y > 0) == (t > threshold) for y, t in zip(outputs, targets, strict=True))
 
 
 def _total(terms: Sequence[Value]) -> Value:
@@ -65,39 +73,27 @@ def _cross_entropy(outputs: Outputs, targets: Outputs) -> Value:
     return _total([d.exp() for d in shifted]).log() - chosen
 
 
-def _same_sign(outputs: Sequence[float], targets: Sequence[float]) -> bool:
-    return all((y > 0) == (t > 0) for y, t in zip(outputs, targets, strict=True))
-
-
-def _same_side(outputs: Sequence[float], targets: Sequence[float]) -> bool:
-    return all((y > 0) == (t > 0.5) for y, t in zip(outputs, targets, strict=True))
-
-
-def _same_class(outputs: Sequence[float], targets: Sequence[float]) -> bool:
-    return outputs.index(max(outputs)) == targets.index(1.0)
-
-
 def _any_number(number: float) -> bool:
     return True
 
 
 _TABLE = (
-    Loss("squared_error", _squared_error, _same_sign, "any number", _any_number),
-    Loss("absolute_error", _absolute_error, _same_sign, "any number", _any_number),
-    Loss("hinge", _hinge, _same_sign, "-1 or 1", lambda t: t in (-1.0, 1.0)),
+    Loss("squared_error", _squared_error, "any number", _any_number),
+    Loss("absolute_error", _absolute_error, "any number", _any_number),
+    Loss("hinge", _hinge, "-1 or 1", lambda t: t in (-1.0, 1.0)),
     Loss(
         "binary_cross_entropy",
         _binary_cross_entropy,
-        _same_side,
         "a number from 0 to 1",
         lambda t: 0.0 <= t <= 1.0,
+        threshold=0.5,
     ),
     Loss(
         "cross_entropy",
         _cross_entropy,
-        _same_class,
         "a class index",
         lambda t: t >= 0.0 and t == int(t),
+        threshold=None,
         classes=True,
     ),
 )

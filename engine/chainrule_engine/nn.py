@@ -6,7 +6,7 @@ The order of every sum is the notebook's: a neuron starts at its bias and adds w
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chainrule_engine.value import Value
@@ -28,6 +28,26 @@ INIT_SCHEMES: dict[str, Callable[[random.Random], float]] = {
     "micrograd": lambda rng: 0.0,
 }
 DEFAULT_SCHEME = "lecture"
+
+
+#: Of one layer: a row of weights per neuron, and the biases.
+LayerNumbers = tuple[list[list[float]], list[float]]
+
+
+def draw_layers(inputs: int, widths: Sequence[int], scheme: str, seed: int) -> list[LayerNumbers]:
+    """Draw the parameters of a network with `random.Random(seed).uniform` in the notebook's order.
+
+    widths   one per layer
+    scheme   one of INIT_SCHEMES
+    """
+    rng = random.Random(seed)
+    layers = []
+    fan_in = inputs
+    for width in widths:
+        drawn = [([rng.uniform(-1, 1) for _ in range(fan_in)], INIT_SCHEMES[scheme](rng)) for _ in range(width)]
+        layers.append(([weights for weights, _ in drawn], [bias for _, bias in drawn]))
+        fan_in = width
+    return layers
 
 
 class Module:
@@ -91,19 +111,10 @@ class MLP(Module):
         widths, activations   one per layer
         scheme                one of INIT_SCHEMES
         """
-        rng = random.Random(seed)
-
-        def rows() -> Iterator[tuple[list[list[float]], list[float]]]:
-            fan_in = inputs
-            for width in widths:
-                drawn = [([rng.uniform(-1, 1) for _ in range(fan_in)], INIT_SCHEMES[scheme](rng)) for _ in range(width)]
-                yield [weights for weights, _ in drawn], [bias for _, bias in drawn]
-                fan_in = width
-
-        return cls.of(list(rows()), activations)
+        return cls.of(draw_layers(inputs, widths, scheme, seed), activations)
 
     @classmethod
-    def of(cls, layers: Sequence[tuple[list[list[float]], list[float]]], activations: Sequence[str]) -> MLP:
+    def of(cls, layers: Sequence[LayerNumbers], activations: Sequence[str]) -> MLP:
         """Take the parameters: per layer one row of weights per neuron, and the biases."""
         return cls(
             [

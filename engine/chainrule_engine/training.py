@@ -5,28 +5,26 @@ is a pure function of the two, so a training that is saved, moved and resumed gi
 
 The bits are those of the lecture's loop on `Value`: the loss of a step is Σ of the points' losses in their order
 (divided by their number for the mean), plus l2·Σp²; the gradient of a parameter adds first the l2 term's two shares,
-then the points' from the last to the first, as the reverse of that order has it.
+then the points' from the last to the first, as the reverse of that order has it. The loop stands here in plain Python;
+where the compiled kernels are at hand they take the steps, with the same bits.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial, reduce
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 from operator import add
-from typing import Any, Protocol
+from typing import Any, NamedTuple, overload
 
-from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, Path, Problem, TrainingError
-from chainrule_engine.graph import Graph
+from chainrule_engine import acceleration
+from chainrule_engine.errors import Path, TrainingError
 from chainrule_engine.kernels import Column
-from chainrule_engine.losses import LOSSES, Loss
-from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, MLP
+from chainrule_engine.models import GraphModel, Model, NetworkModel, Spec
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
-from chainrule_engine.tape import Tape
-from chainrule_engine.value import Value
+from chainrule_engine.schedule import LANES
 
 #: What can be recorded at every step beside the loss.
 METRICS = {"accuracy": "the fraction of the step's points that are predicted right, before the update"}
@@ -41,34 +39,85 @@ STOP_REASONS = {
 #: What a step and an instruction of it cost besides the points, in evaluations of a node at a point; measured, roughly.
 STEP_COST, INSTRUCTION_COST = 100, 8
 
-Spec = Mapping[str, Any]
-#: (predictions, point) → whether the point is predicted right.
-IsRight = Callable[[Sequence[float], int], bool]
+#: Bytes for a node or parameter with its part of the schedule, and for a step's records; measured, rather too many.
+NODE_BYTES, STEP_BYTES = 2_000, 200
+#: Bytes for the number and the gradient of a node at a point: in plain Python, and in machine code.
+PLAIN_BYTES, COMPILED_BYTES = 130, 20
+#: A block of the compiled kernels has no more points.
+_BLOCK = 136
+
+#: The compiled kernels draw the points of so many batches ahead, in numbers.
+_DRAWN_AHEAD = 1 << 20
 
 
-class Model(Protocol):
-    """What is trained: a graph of one point's loss, and how its numbers look on the wire."""
-
-    graph: Graph
-    parameters: list[str]
-    loss: str
-    predictions: list[str]
-    columns: dict[str, Column]
-    points: int
-    correct: IsRight | None  # None where that has no meaning
-
-    def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
-        """Put one number per parameter into the wire's form."""
-
-
-@dataclass(frozen=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """What happened at one step: the loss and the metrics before update `step`."""
 
     step: int
     loss: float
     learning_rate: float
     metrics: dict[str, float]
+
+
+class Records(Sequence[StepRecord]):
+    """What happened at many steps, in columns: a thousand steps may take a millisecond, and their records no more."""
+
+    def __init__(
+        self,
+        steps: Iterable[int] = (),
+        losses: Iterable[float] = (),
+        learning_rates: Iterable[float] = (),
+        metrics: Mapping[str, Iterable[float]] | None = None,
+    ) -> None:
+        self.steps, self.losses, self.learning_rates = list(steps), list(losses), list(learning_rates)
+        self.metrics = {name: list(numbers) for name, numbers in (metrics or {}).items()}
+
+    @classmethod
+    def of(cls, records: Iterable[StepRecord]) -> Records:
+        """Put single records together; all have the same metrics."""
+        records = list(records)
+        names = records[0].metrics if records else ()
+        return cls(
+            [record.step for record in records],
+            [record.loss for record in records],
+            [record.learning_rate for record in records],
+            {name: [record.metrics[name] for record in records] for name in names},
+        )
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @overload
+    def __getitem__(self, place: int) -> StepRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[StepRecord]: ...
+    def __getitem__(self, place: int | slice) -> StepRecord | list[StepRecord]:
+        if isinstance(place, slice):
+            return [self[k] for k in range(*place.indices(len(self)))]
+        metrics = {name: numbers[place] for name, numbers in self.metrics.items()}
+        return StepRecord(self.steps[place], self.losses[place], self.learning_rates[place], metrics)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
+    def __repr__(self) -> str:
+        return f"Records({list(self)!r})"
+
+    def __add__(self, others: Records) -> Records:
+        both = Records()
+        both.extend(self)
+        both.extend(others)
+        return both
+
+    def extend(self, others: Records) -> None:
+        """Append the records of the steps that follow."""
+        self.steps += others.steps
+        self.losses += others.losses
+        self.learning_rates += others.learning_rates
+        for name, numbers in others.metrics.items():
+            self.metrics.setdefault(name, []).extend(numbers)
 
 
 @dataclass
@@ -85,7 +134,7 @@ class TrainingState:
     random_state: Any = None
     remaining: list[int] = field(default_factory=list)
     stop_reason: str | None = None
-    records: list[StepRecord] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
 
     def to_dict(self) -> dict[str, Any]:
         """Write plain data (numbers may be infinite or NaN) from which `from_dict` makes an equal state."""
@@ -94,9 +143,9 @@ class TrainingState:
         return {name: getattr(self, name) for name in names} | {"slots": dict(self.slots)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], records: Sequence[StepRecord] = ()) -> TrainingState:
+    def from_dict(cls, data: Mapping[str, Any], records: Iterable[StepRecord] = ()) -> TrainingState:
         """Read what `to_dict` wrote; `records` are those of the steps before, for the result's histories."""
-        return cls(**{**data, "slots": dict(data["slots"])}, records=list(records))
+        return cls(**{**data, "slots": dict(data["slots"])}, records=Records.of(records))
 
 
 class Training:
@@ -106,22 +155,21 @@ class Training:
     only makes sense together is checked here: TrainingError, with paths into the spec.
 
     max_nodes, max_points   of a graph model: LimitExceeded beyond, before the graph is read
+    plain   take the steps in plain Python even where the compiled kernels are at hand
     """
 
-    def __init__(self, spec: Spec, *, max_nodes: int | None = None, max_points: int | None = None) -> None:
+    def __init__(
+        self, spec: Spec, *, max_nodes: int | None = None, max_points: int | None = None, plain: bool = False
+    ) -> None:
         self.steps: int = spec["steps"]
         self._target: float | None = spec.get("target_loss")
         loss = spec.get("loss") or {}
         self._mean = loss.get("reduction", "mean") == "mean"
         self._l2: float = float(loss.get("l2", 0.0))
-        if "graph" in spec["model"]:
-            self.model: Model = _GraphModel(spec, max_nodes, max_points)
-        else:
-            self.model = _NetworkModel(spec)
+        self.model: Model = GraphModel(spec, max_nodes, max_points) if "graph" in spec["model"] else NetworkModel(spec)
         self.metrics: list[str] = list(spec.get("metrics") or ())
-        if self.metrics and self.model.correct is None:
+        if self.metrics and self.model.accuracy is None:
             raise TrainingError.at(("metrics",), f"{self.metrics[0]} belongs to networks: a graph model has none")
-        self._initial = [_number(self.model.graph.inputs[name]) for name in self.model.parameters]
         self._read_optimiser(spec)
         self._batch_size: int | None = spec.get("batch_size")
         if self._batch_size is not None and self._batch_size > self.model.points:
@@ -130,18 +178,22 @@ class Training:
                 f"there are {self.model.points} points: a batch cannot hold {self._batch_size}",
             )
         self._batch_seed: int = spec.get("batch_seed", 0)
-        self._tape = Tape(self.model.graph)
-        self._fixed = frozenset(self.model.graph.inputs.keys() - set(self.model.parameters))
+        self._plain = plain
+        self._kernels: Any = None
+        self._compiled: Any = None
 
     def _read_optimiser(self, spec: Spec) -> None:
         optimiser = spec["optimizer"]
         self._optimiser = OPTIMISERS[optimiser["name"]]
+        self._optimiser_name: str = optimiser["name"]
         self._settings = {name: optimiser.get(name, value) for name, value in self._optimiser.settings.items()}
         for name in optimiser.keys() - self._settings.keys() - {"name", "learning_rate"}:
             raise TrainingError.at(("optimizer", name), f"{optimiser['name']} has no setting of this name")
         if self._settings.get("nesterov") and not self._settings["momentum"]:
             raise TrainingError.at(("optimizer", "nesterov"), "Nesterov's rule needs a momentum above 0")
         rate = optimiser["learning_rate"]
+        # The name of a schedule with its settings, or one rate for all steps.
+        self._rate: tuple[str, tuple[float, ...]] | float
         if isinstance(rate, Mapping):
             schedule = SCHEDULES[rate["schedule"]]
             settings = {"steps": self.steps, **rate}
@@ -152,9 +204,9 @@ class Training:
                 if name not in settings:
                     path = ("optimizer", "learning_rate")
                     raise TrainingError.at(path, f"the schedule {rate['schedule']} needs {name}")
-            self._rate: Callable[[int], float] = partial(schedule.rate, settings=settings)
+            self._rate = rate["schedule"], schedule.arrange(settings)
         else:
-            self._rate = lambda step: float(rate)
+            self._rate = float(rate)
 
     @property
     def cost(self) -> int:
@@ -163,41 +215,124 @@ class Training:
         steps · (STEP_COST + parameters + (INSTRUCTION_COST + points of a step) · instructions)
         """
         points = self._batch_size or self.model.points
-        instructions = len(self._tape.instructions)
-        return self.steps * (STEP_COST + len(self._initial) + (INSTRUCTION_COST + points) * instructions)
+        instructions = len(self.model.structure.graph.nodes)
+        return self.steps * (STEP_COST + len(self.model.initial) + (INSTRUCTION_COST + points) * instructions)
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes the training takes at its peak, beside its specification; rather too many than too few.
+
+        The steps' records, the graph with its schedule, the data, and the numbers and gradients of the points that are
+        looked at together: all of a step in plain Python, a block of them in machine code.
+        """
+        structure, points = self.model.structure, self._batch_size or self.model.points
+        nodes = len(structure.graph.nodes) + len(structure.graph.inputs)
+        if self._find_kernels() is None:
+            # The predictions at the end are for all points.
+            together = PLAIN_BYTES * self.model.points + (PLAIN_BYTES * points) // 2
+        else:
+            together = COMPILED_BYTES * min(points + LANES, _BLOCK)
+        columns = len(structure.data) + 3 * len(structure.predictions)
+        return nodes * (NODE_BYTES + together) + STEP_BYTES * self.steps + 40 * columns * self.model.points
 
     def start(self) -> TrainingState:
         """Return the state before the first step."""
-        zeros = [0.0] * len(self._initial)
+        zeros = [0.0] * len(self.model.initial)
         rng = random.Random(self._batch_seed)
         return TrainingState(
-            parameters=list(self._initial),
+            parameters=list(self.model.initial),
             slots={name: list(zeros) for name in self._optimiser.slots},
             random_state=_plain(rng.getstate()) if self._batch_size is not None else None,
         )
 
-    def advance(self, state: TrainingState, steps: int) -> list[StepRecord]:
+    def advance(self, state: TrainingState, steps: int) -> Records:
         """Take up to `steps` steps; fewer at the end, or when the training stops. Changes the state."""
-        records: list[StepRecord] = []
-        for _ in range(min(steps, self.steps - state.step)):
-            if state.stop_reason is not None:
-                break
-            records.append(self._step(state))
+        records = Records()
+        left = min(steps, self.steps - state.step)
+        compiled = self._find_compiled() if left > 0 and state.stop_reason is None else None
+        while left > 0 and state.stop_reason is None:
+            taken = self._take(compiled, state, left) if compiled else Records.of([self._step(state)])
+            records.extend(taken)
+            left -= len(taken)
         if state.step == self.steps and state.stop_reason is None:
             state.stop_reason = "completed"
-        state.records += records
+        state.records.extend(records)
         return records
 
+    # ------------------------------------------------------------------------------------------- by compiled kernels
+
+    def _find_compiled(self) -> Any:
+        """Return the training with its data laid out for the compiled kernels, None where these are not at hand."""
+        kernels = self._find_kernels()
+        if self._compiled is None and kernels is not None:
+            structure = self.model.structure
+            columns = [self.model.columns[name] for name in structure.data]
+            fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
+            program = kernels.program(structure.schedule)
+            self._compiled = kernels.Run(program, columns, self.model.points, self._batch_size, fixed)
+        return self._compiled
+
+    def _find_kernels(self) -> Any:
+        if self._kernels is None and not self._plain and self.model.structure.is_computed:
+            self._kernels = acceleration.find_training(self.cost)
+        return self._kernels
+
+    def _take(self, compiled: Any, state: TrainingState, steps: int) -> Records:
+        """Take some steps in one call."""
+        kernels = self._kernels
+        before = state.random_state, state.remaining
+        if self._batch_size is not None:
+            steps = min(steps, max(1, _DRAWN_AHEAD // self._batch_size))
+            order, *after = kernels.draw_batches(*before, self.model.points, self._batch_size, steps)
+        else:
+            order, after = kernels.ALL_POINTS, list(before)
+        if isinstance(self._rate, float):
+            rates = kernels.constant_rates(self._rate, steps)
+        else:
+            rates = kernels.learning_rates(*self._rate, state.step, steps)
+        accuracy = self.model.accuracy if self.metrics else None
+        done = compiled.advance(
+            state.parameters,
+            state.gradients,
+            list(state.slots.values()),
+            order,
+            rates,
+            step=state.step,
+            optimiser=self._optimiser_name,
+            settings=self._optimiser.arrange(self._settings),
+            mean=self._mean,
+            l2=self._l2,
+            target=self._target,
+            targets=[self.model.structure.data.index(name) for name in accuracy.targets] if accuracy else [],
+            threshold=accuracy.loss.threshold if accuracy else None,
+            measuring=accuracy is not None,
+        )
+        taken = len(done.losses)
+        if taken < steps and self._batch_size is not None:
+            # The points of the steps that were not taken have not been drawn.
+            _, *after = kernels.draw_batches(*before, self.model.points, self._batch_size, taken)
+        first = state.step
+        state.parameters, state.gradients = done.parameters, done.gradients
+        state.slots = dict(zip(state.slots, done.slots, strict=True))
+        state.random_state, state.remaining = after
+        state.step += taken
+        state.stop_reason = done.stop_reason
+        metrics = {"accuracy": done.accuracies} if accuracy else {}
+        return Records(range(first, state.step), done.losses, rates[:taken].tolist(), metrics)
+
+    # ------------------------------------------------------------------------------------------------ in plain Python
+
     def _step(self, state: TrainingState) -> StepRecord:
+        structure = self.model.structure
         batch = self._next_batch(state)
         columns = self._forward(state.parameters, batch)
-        losses = columns[self._tape.slots[self.model.loss]]
+        losses = columns[structure.tape.slots[structure.loss]]
         loss = reduce(add, losses)
         if self._mean:
             loss = loss / len(losses)
         if self._l2:
             loss = loss + self._l2 * reduce(add, [p * p for p in state.parameters])
-        rate = self._rate(state.step)
+        rate = self._learning_rate(state.step)
         record = StepRecord(state.step, loss, rate, self._measure(columns, batch))
         if not math.isfinite(loss):
             state.stop_reason = "diverged"
@@ -210,6 +345,12 @@ class Training:
             )
         state.step += 1
         return record
+
+    def _learning_rate(self, step: int) -> float:
+        if isinstance(self._rate, float):
+            return self._rate
+        name, settings = self._rate
+        return SCHEDULES[name].formula(float(step), settings)
 
     def _next_batch(self, state: TrainingState) -> Sequence[int]:
         """Draw the points of a step: the next of a permutation that is drawn afresh when it is used up.
@@ -239,18 +380,21 @@ class Training:
         return batch
 
     def _forward(self, parameters: Sequence[float], batch: Sequence[int]) -> Sequence[Column]:
-        inputs: dict[str, Column | float] = {name: _number(value) for name, value in self.model.graph.inputs.items()}
-        inputs |= dict(zip(self.model.parameters, parameters, strict=True))
+        structure = self.model.structure
+        inputs: dict[str, Any] = dict(structure.graph.inputs)
+        inputs |= dict(zip(structure.parameters, parameters, strict=True))
         inputs |= {name: [column[p] for p in batch] for name, column in self.model.columns.items()}
-        return self._tape.forward(inputs, len(batch))
+        return structure.tape.forward(inputs, len(batch))
 
     def _gradients(self, parameters: list[float], columns: Sequence[Column], points: int) -> list[float]:
-        slots = [self._tape.slots[name] for name in self.model.parameters]
+        structure = self.model.structure
+        tape = structure.tape
+        slots = [tape.slots[name] for name in structure.parameters]
         uses: dict[int, list[Column]] = {slot: [] for slot in slots}
         seed = 1.0 / points if self._mean else 1.0
-        self._tape.backward(columns, {self.model.loss: [seed] * points}, shared=uses, skip=self._fixed)
-        if self.model.loss in self.model.parameters:
-            uses[self._tape.slots[self.model.loss]].append([seed] * points)
+        tape.backward(columns, {structure.loss: [seed] * points}, shared=uses, skip=structure.fixed)
+        if structure.loss in structure.parameters:
+            uses[tape.slots[structure.loss]].append([seed] * points)
         gradients = []
         for slot, parameter in zip(slots, parameters, strict=True):
             total = 0.0
@@ -266,25 +410,35 @@ class Training:
             gradients.append(total)
         return gradients
 
-    def _predictions(self, columns: Sequence[Column]) -> list[Column]:
-        return [columns[self._tape.slots[name]] for name in self.model.predictions]
-
     def _measure(self, columns: Sequence[Column], batch: Sequence[int]) -> dict[str, float]:
-        if "accuracy" not in self.metrics or self.model.correct is None:
+        accuracy = self.model.accuracy
+        if not self.metrics or accuracy is None:
             return {}
-        rows = zip(*self._predictions(columns), strict=True)
-        right = [self.model.correct(row, point) for row, point in zip(rows, batch, strict=True)]
+        targets = [self.model.columns[name] for name in accuracy.targets]
+        predictions = zip(*self._predictions(columns), strict=True)
+        right = [
+            accuracy.loss.correct(outputs, [column[point] for column in targets])
+            for outputs, point in zip(predictions, batch, strict=True)
+        ]
         return {"accuracy": right.count(True) / len(right)}
+
+    def _predictions(self, columns: Sequence[Column]) -> list[Column]:
+        structure = self.model.structure
+        return [columns[structure.tape.slots[name]] for name in structure.predictions]
 
     def result(self, state: TrainingState) -> dict[str, Any]:
         """Return the wire's result: histories, parameters, last gradients, predictions for all points, stop reason."""
-        columns = self._predictions(self._forward(state.parameters, range(self.model.points)))
+        compiled = self._find_compiled()
+        if compiled:
+            columns = compiled.predictions(state.parameters)
+        else:
+            columns = self._predictions(self._forward(state.parameters, range(self.model.points)))
         predictions: list[Any] | None = None
         if columns:
             predictions = columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns, strict=True)]
         return {
-            "loss_history": [record.loss for record in state.records],
-            "metrics": {name: [record.metrics[name] for record in state.records] for name in self.metrics},
+            "loss_history": list(state.records.losses),
+            "metrics": {name: list(state.records.metrics.get(name, ())) for name in self.metrics},
             "parameters": self.model.arrange(state.parameters),
             "gradients": None if state.gradients is None else self.model.arrange(state.gradients),
             "predictions": predictions,
@@ -300,221 +454,6 @@ def train(spec: Spec) -> dict[str, Any]:
     return training.result(state)
 
 
-def _number(value: float | list[float]) -> float:
-    return value[0] if isinstance(value, list) else value
-
-
 def _plain(random_state: tuple[Any, ...]) -> list[Any]:
     version, numbers, gauss = random_state
     return [version, list(numbers), gauss]
-
-
-class _NetworkModel:
-    """A multilayer perceptron with a loss: one output per neuron of the last layer, one target for each."""
-
-    def __init__(self, spec: Spec) -> None:
-        model, loss = spec["model"], spec.get("loss")
-        if not loss or "name" not in loss:
-            raise TrainingError.at(("loss",), f"name the loss of a network: {', '.join(LOSSES)}")
-        self._loss = LOSSES[loss["name"]]
-        self._mlp = _read_network(model)
-        width = len(self._mlp.layers[-1].neurons)
-        if self._loss.classes and width < 2:
-            raise TrainingError.at(("model", "layers"), f"{self._loss.name} needs an output for each of its classes")
-        rows = _read_rows(spec.get("data"), model["inputs"])
-        self._targets = _read_targets(spec["data"]["targets"], len(rows), width, self._loss)
-        self.points = len(rows)
-        self.correct: IsRight | None = self._is_right
-        xs = [Value(0.0, f"x{i}") for i in range(1, model["inputs"] + 1)]
-        ts = [Value(0.0, f"t{i}") for i in range(1, width + 1)]
-        outputs = self._mlp(xs)
-        for number, output in enumerate(outputs, 1):
-            output.label = output.label or f"y{number}"
-        point_loss = self._loss.value(outputs, ts).named("loss")
-        self.graph = Graph.from_values([point_loss])
-        self.loss = "loss"
-        self.predictions = [output.label for output in outputs]
-        self.parameters = [parameter.label for parameter in self._mlp.parameters()]
-        # An input that no weight uses does not occur in the graph, and needs no column.
-        self.columns = {
-            name: column
-            for values, table in ((xs, rows), (ts, self._targets))
-            for name, column in zip((v.label for v in values), map(list, zip(*table, strict=True)), strict=True)
-            if name in self.graph.inputs
-        }
-
-    def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
-        return self._mlp.arrange(numbers)
-
-    def _is_right(self, predictions: Sequence[float], point: int) -> bool:
-        return self._loss.correct(predictions, self._targets[point])
-
-
-def _read_network(model: Spec) -> MLP:
-    widths = model["layers"]
-    activation = model.get("activation", DEFAULT_ACTIVATION)
-    names = [activation] * len(widths) if isinstance(activation, str) else list(activation)
-    if len(names) != len(widths):
-        raise TrainingError.at(
-            ("model", "activation"),
-            f"there are {len(widths)} layers: give one activation for all, or one for each",
-        )
-    if model.get("output_activation") is not None:
-        names[-1] = model["output_activation"]
-    for name in names:
-        if name not in ACTIVATIONS:
-            raise TrainingError.at(("model", "activation"), f"choose from {', '.join(ACTIVATIONS)}")
-    if "parameters" in model:
-        if "init" in model:
-            raise TrainingError.at(("model", "init"), "give either init or parameters, not both")
-        return MLP.of(_read_layers(model["parameters"], model["inputs"], widths), names)
-    init = model.get("init") or {}
-    return MLP.draw(model["inputs"], widths, names, init.get("scheme", DEFAULT_SCHEME), init.get("seed", 0))
-
-
-def _read_layers(parameters: Any, inputs: int, widths: Sequence[int]) -> list[tuple[list[list[float]], list[float]]]:
-    path: Path = ("model", "parameters", "layers")
-    layers = parameters["layers"]
-    if len(layers) != len(widths):
-        raise TrainingError.at(path, f"there are {len(widths)} layers, and this gives {len(layers)}")
-    problems = []
-    read = []
-    fan_in = inputs
-    for number, (layer, width) in enumerate(zip(layers, widths, strict=True)):
-        weights, biases = layer["weights"], layer["biases"]
-        if len(weights) != width:
-            detail = f"this layer has {width} neurons: give as many rows of weights, not {len(weights)}"
-            problems.append(Problem((*path, number, "weights"), detail))
-        for place, row in enumerate(weights):
-            if len(row) != fan_in:
-                detail = f"a neuron of this layer has {fan_in} inputs: give as many weights, not {len(row)}"
-                problems.append(Problem((*path, number, "weights", place), detail))
-        if len(biases) != width:
-            detail = f"this layer has {width} neurons: give as many biases, not {len(biases)}"
-            problems.append(Problem((*path, number, "biases"), detail))
-        read.append((weights, biases))
-        fan_in = width
-    if problems:
-        raise TrainingError(problems)
-    return read
-
-
-def _read_rows(data: Any, width: int) -> list[list[float]]:
-    if not data or "inputs" not in data or "targets" not in data:
-        raise TrainingError.at(("data",), "a network needs data with inputs (a list of rows) and targets")
-    rows: list[list[float]] = data["inputs"]
-    if not rows:
-        raise TrainingError.at(("data", "inputs"), "there must be a point at least")
-    wrong = ((place, row) for place, row in enumerate(rows) if len(row) != width)
-    problems = [
-        Problem(("data", "inputs", place), f"the model has {width} inputs, and this row has {len(row)}")
-        for place, row in islice(wrong, MAX_PROBLEMS)
-    ]
-    if problems:
-        raise TrainingError(problems)
-    return rows
-
-
-def _read_targets(targets: list[Any], points: int, width: int, loss: Loss) -> list[list[float]]:
-    """Return one row of `width` numbers per point; a class index becomes a row of zeros with a single one."""
-    path: Path = ("data", "targets")
-    if len(targets) != points:
-        raise TrainingError.at(path, f"there are {points} rows of inputs, and {len(targets)} targets")
-    problems: list[Problem] = []
-    rows = []
-    for place, target in enumerate(targets):
-        if len(problems) >= MAX_PROBLEMS:
-            break
-        row = target if isinstance(target, list) else [target]
-        expected = 1 if loss.classes else width
-        if len(row) != expected:
-            what = "one class index" if loss.classes else f"{width} numbers, one per output,"
-            problems.append(Problem((*path, place), f"a target is {what} and this has {len(row)}"))
-            continue
-        wrong = [number for number in row if not loss.accepts(number)]
-        if wrong or (loss.classes and not row[0] < width):
-            upto = f" from 0 to {width - 1}" if loss.classes else ""
-            problems.append(Problem((*path, place), f"{loss.name} takes {loss.takes}{upto}, not {(wrong or row)[0]!r}"))
-            continue
-        rows.append([1.0 if c == row[0] else 0.0 for c in range(width)] if loss.classes else row)
-    if problems:
-        raise TrainingError(problems)
-    return rows
-
-
-class _GraphModel:
-    """Any scalar graph: the named inputs are trained, the data binds others, and one id is the loss of a point."""
-
-    def __init__(self, spec: Spec, max_nodes: int | None, max_points: int | None) -> None:
-        model, data = spec["model"], spec.get("data") or {}
-        loss = spec.get("loss") or {}
-        if "name" in loss:
-            raise TrainingError.at(("loss", "name"), "a graph model names its own loss in model.loss: leave this out")
-        wanted = [model["loss"], *([model["prediction"]] if model.get("prediction") else [])]
-        graph = _read_graph(model["graph"], list(dict.fromkeys(wanted)), max_nodes, max_points)
-        self.graph = replace(graph, inputs={name: _number(value) for name, value in graph.inputs.items()})
-        # The ids behind the names, which differ where a program binds a name more than once.
-        ids = dict(zip(dict.fromkeys(wanted), graph.outputs, strict=True))
-        self.loss = ids[model["loss"]]
-        self.predictions = [ids[model["prediction"]]] if model.get("prediction") else []
-        self.parameters: list[str] = list(model["parameters"])
-        if not self.parameters:
-            raise TrainingError.at(("model", "parameters"), "name an input at least that is to be trained")
-        problems: list[Problem] = []
-        trained: set[str] = set()
-        for place, name in enumerate(self.parameters):
-            if len(problems) >= MAX_PROBLEMS:
-                break
-            if name not in graph.inputs:
-                problems.append(Problem(("model", "parameters", place), f"{name!r:.220} is no input of the graph"))
-            elif isinstance(graph.inputs[name], list):
-                problems.append(Problem(("model", "graph", "inputs", name), "a parameter starts as one number"))
-            elif name in trained:
-                problems.append(Problem(("model", "parameters", place), f"{name!r:.220} is listed already"))
-            trained.add(name)
-        # A list among the graph's own inputs is data as well.
-        columns = {name: value for name, value in graph.inputs.items() if isinstance(value, list)}
-        for name, column in data.items():
-            if len(problems) >= MAX_PROBLEMS:
-                break
-            path: Path = ("data", name)
-            if name not in graph.inputs:
-                problems.append(Problem(path, f"{name!r:.220} is no input of the graph"))
-            elif name in trained:
-                problems.append(Problem(path, f"{name!r:.220} is a parameter: it cannot be data too"))
-            elif not isinstance(column, list) or not column:
-                problems.append(Problem(path, "give a list of numbers, one per point"))
-            else:
-                columns[name] = column
-        if problems:
-            raise TrainingError(problems)
-        self.columns = columns
-        self.correct: IsRight | None = None
-        lengths = {name: len(column) for name, column in columns.items()}
-        self.points = next(iter(lengths.values()), 1)
-        for name, length in lengths.items():
-            if length != self.points:
-                source: Path = ("data", name) if name in data else ("model", "graph", "inputs", name)
-                raise TrainingError.at(source, f"there are {self.points} points, and this has {length} numbers")
-
-    def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
-        return dict(zip(self.parameters, numbers, strict=True))
-
-
-def _read_graph(data: Any, outputs: list[str], max_nodes: int | None, max_points: int | None) -> Graph:
-    # A graph's own outputs are not ours, and its order of evaluation depends on them.
-    form = data.to_dict() if isinstance(data, Graph) else data
-    try:
-        return Graph.from_dict({**form, "output": outputs}, max_nodes=max_nodes, max_points=max_points)
-    except LimitExceeded as error:
-        raise error.under("model", "graph") from None
-    except InvalidInput as error:
-        problems = []
-        for problem in error.problems:
-            # The outputs were put there by us: a fault in them is a fault in what the model names.
-            if problem.path[:1] == ("output",):
-                place: Path = ("model", "loss" if problem.path[1] == 0 else "prediction")
-                problems.append(Problem(place, problem.detail))
-            else:
-                problems.append(Problem(("model", "graph", *problem.path), problem.detail))
-        raise TrainingError(problems) from None

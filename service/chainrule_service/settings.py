@@ -57,6 +57,7 @@ _TABLE = (
         10_000_000_000,
         "work of a job in node evaluations: steps times points times nodes, and a share for each step",
     ),
+    Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.name: limit for limit in _TABLE})

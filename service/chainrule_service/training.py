@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -28,8 +29,8 @@ from chainrule_service.fields import (
 )
 from chainrule_service.settings import Settings
 
-#: Progress is recorded about every so many node evaluations: half a second or so.
-_CHUNK = 1_000_000
+#: The first report comes after about so many node evaluations, the others so many seconds apart.
+_FIRST_REPORT, _SECONDS = 200_000, 0.15
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -222,19 +223,27 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
         advice = "take fewer steps or metrics: the answer holds the loss and the metrics of each step"
         raise LimitExceeded("answer_numbers", limits["answer_numbers"], recorded, ("steps",), advice)
     training = Training(spec, max_nodes=limits["nodes"], max_points=limits["points"])
-    held = training.model.points * len(training.model.graph.nodes)
+    held = training.model.points * len(training.model.structure.graph.nodes)
     if held > limits["evaluation_work"]:
         raise LimitExceeded("evaluation_work", limits["evaluation_work"], held, ("data",), "send fewer points")
+    if training.memory > limits["job_memory"]:
+        advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
+        raise LimitExceeded("job_memory", limits["job_memory"], training.memory, (), advice)
     return training
 
 
 def run(training: Training, report: Report) -> Mapping[str, Any]:
     """Run a training to its end and return its result in the wire's form."""
     state = training.start()
-    steps = max(1, _CHUNK * training.steps // max(training.cost, 1))
+    steps = max(1, _FIRST_REPORT * training.steps // max(training.cost, 1))
+    began = time.monotonic()
     while records := training.advance(state, steps):
+        elapsed = max(time.monotonic() - began, 1e-9)
+        # Compiled kernels are some hundred times faster than plain Python: what a step takes is seen, not known.
+        steps = max(1, min(2 * steps, int(steps * _SECONDS / elapsed)))
         last = records[-1]
         report({"step": last.step + 1, "steps": training.steps, "loss": last.loss})
+        began = time.monotonic()
     return training.result(state)
 
 

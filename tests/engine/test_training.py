@@ -421,6 +421,6 @@ def test_a_graph_object_trains_the_named_loss_and_not_its_own_output() -> None:
     model = {"parameters": ["w"], "loss": "L", "prediction": "y"}
     expected = train({**spec, "model": {"graph": {**data, "output": "L"}, **model}})
     graph = Graph.from_dict({**data, "output": "y"})
-    assert Training({**spec, "model": {"graph": graph, **model}}).model.loss == "L"
+    assert Training({**spec, "model": {"graph": graph, **model}}).model.structure.loss == "L"
     assert train({**spec, "model": {"graph": graph, **model}}) == expected
     assert expected["loss_history"][0] == 9.0

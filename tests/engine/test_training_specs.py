@@ -225,7 +225,7 @@ def test_many_parameters_are_read_in_one_pass_and_the_faults_of_many_are_cut() -
     names = [f"w{i}" for i in range(20_000)]
     graph = {"inputs": dict.fromkeys(names, 1.0), "program": "L = w0 * w0"}
     model = {"graph": graph, "parameters": names, "loss": "L"}
-    assert Training({**GRAPH, "data": None, "model": model}).model.parameters == names
+    assert Training({**GRAPH, "data": None, "model": model}).model.structure.parameters == names
     found = problems(GRAPH, {"data": None, "model": {**model, "parameters": names * 2}})
     assert [path for path, _ in found] == [("model", "parameters", 20_000 + i) for i in range(MAX_PROBLEMS)]
     assert found[0][1] == "'w0' is listed already"

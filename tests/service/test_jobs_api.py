@@ -241,6 +241,13 @@ def test_a_job_over_the_limit_is_refused_with_advice(call, network):
     assert "fewer steps" in problem["detail"]
 
 
+def test_a_training_that_would_take_too_much_memory_is_refused_with_advice(call_with, network):
+    problem = call_with(limits={"job_memory": 1000})(PATH, training(network), 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("job_memory", "#/spec")
+    assert problem["requested"] > 1000
+    assert "smaller batch_size" in problem["detail"]
+
+
 def test_a_huge_network_is_refused_before_it_is_made(call, network):
     network["model"]["layers"] = [1_000_000] * 100
     problem = call(PATH, training(network), 422)

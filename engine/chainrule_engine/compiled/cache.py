@@ -17,11 +17,11 @@ from numba import njit
 from numba.core import caching
 from numba.core.registry import cpu_target
 
-from chainrule_engine import curvature, operations
+from chainrule_engine import curvature, operations, optimisers, schedule
 from chainrule_engine.elementary import basic, circular, exponential, powers
 
-#: Whose functions the kernels are made of.
-MODULES = (basic, exponential, circular, powers, curvature, operations)
+#: Whose functions and constants the kernels are made of.
+MODULES = (basic, exponential, circular, powers, curvature, operations, optimisers, schedule)
 
 
 def fingerprint(sources: Sequence[Path]) -> str:

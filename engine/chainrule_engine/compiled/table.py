@@ -101,7 +101,7 @@ _IN_OTHER_WORDS: dict[Any, Any] = {
 inlined = register_jitable(**_INLINED)
 
 
-def in_machine_code(function: Callable[..., float]) -> Any:
+def in_machine_code(function: Callable[..., Any]) -> Any:
     """Make a function of the table callable in a kernel."""
     function = _IN_OTHER_WORDS.get(function, function)
     return function if function in _REGISTERED else inlined(function)
@@ -296,12 +296,14 @@ with kept_on_disk():
 
 
 @intrinsic
-def _run_values(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, size: Any) -> Any:
+def run_values(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, size: Any) -> Any:
+    """Compute `size` values of operation `key`, from its arguments' addresses on, to the result's."""
     return _value_call
 
 
 @intrinsic
-def _run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: Any, size: Any) -> Any:
+def run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: Any, size: Any) -> Any:
+    """Compute `size` numbers of the partial derivative `key`, from the operands' addresses on, to that of `local`."""
     return _partial_call
 
 
@@ -313,11 +315,11 @@ def _address(v: Array, row: int, low: int) -> Any:
 @inlined
 def compute_row(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
     """Compute the values of row t from `low` to `high` from the rows of its arguments, each row being contiguous."""
-    _run_values(code, _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low), high - low)
+    run_values(code, _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low), high - low)
 
 
 @inlined
 def compute_partial_row(key: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
     """Compute the partial derivative `key` of row t from `low` to `high` into `local`."""
     x, y, w, z = _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low)
-    _run_partials(key, x, y, w, z, local.ctypes.data, high - low)
+    run_partials(key, x, y, w, z, local.ctypes.data, high - low)

@@ -1,0 +1,102 @@
+"""Sums of products: the one inner loop of a dense layer, forward, to its inputs and to its weights.
+
+Each of the three is the same loop: to every number of some rows are added the products of a factor and a row of
+numbers, one after the other in a given order. The numbers side by side in a row are independent of each other, and so
+are the rows; so the totals of four rows stay in registers until they are complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from chainrule_engine.compiled.lanes import add_product, get, get_lanes, put_lanes, same
+from chainrule_engine.schedule import LANES
+
+#: What a total starts from: the number that stands there, 0.0, or one number for all of a row.
+STANDING, ZERO, GIVEN = 0, 1, 2
+
+Array = Any
+
+inner = njit(error_model="numpy", nogil=True)
+_always = njit(error_model="numpy", nogil=True, forceinline=True)
+
+
+@_always
+def _start(start: int, c: Array, place: int, a: Array, given: int) -> Any:
+    if start == STANDING:
+        return get_lanes(c, place)
+    return same(0.0 if start == ZERO else get(a, given, 0))
+
+
+@inner
+def add_products(
+    start: int,
+    given: int,
+    c: Array,
+    c_first: int,
+    c_row: int,
+    rows: int,
+    a: Array,
+    a_first: int,
+    a_row: int,
+    a_next: int,
+    b: Array,
+    b_first: int,
+    b_next: int,
+    count: int,
+    size: int,
+) -> None:
+    """For each row r and each place i: c[r, i] + a[r, 0]·b[0, i] + a[r, 1]·b[1, i] + …, into c[r, i].
+
+    start, given   what the sum starts from; where it is GIVEN, a's number at given + r·a_row
+    c, a, b        flat: c[r, i] stands at c_first + r·c_row + i, a[r, k] at a_first + r·a_row + k·a_next,
+                   b[k, i] at b_first + k·b_next + i
+    rows, count, size   how many there are of r, k and i; the last a multiple of LANES
+    """
+    r = 0
+    while r + 4 <= rows:
+        a_0 = a_first + r * a_row
+        a_1, a_2, a_3 = a_0 + a_row, a_0 + 2 * a_row, a_0 + 3 * a_row
+        c_0 = c_first + r * c_row
+        for i in range(0, size, LANES):
+            s_0 = _start(start, c, c_0 + i, a, given + r * a_row)
+            s_1 = _start(start, c, c_0 + c_row + i, a, given + (r + 1) * a_row)
+            s_2 = _start(start, c, c_0 + 2 * c_row + i, a, given + (r + 2) * a_row)
+            s_3 = _start(start, c, c_0 + 3 * c_row + i, a, given + (r + 3) * a_row)
+            for k in range(count):
+                x = get_lanes(b, b_first + k * b_next + i)
+                s_0 = add_product(s_0, get(a, a_0, k * a_next), x)
+                s_1 = add_product(s_1, get(a, a_1, k * a_next), x)
+                s_2 = add_product(s_2, get(a, a_2, k * a_next), x)
+                s_3 = add_product(s_3, get(a, a_3, k * a_next), x)
+            put_lanes(c, c_0 + i, s_0)
+            put_lanes(c, c_0 + c_row + i, s_1)
+            put_lanes(c, c_0 + 2 * c_row + i, s_2)
+            put_lanes(c, c_0 + 3 * c_row + i, s_3)
+        r += 4
+    while r < rows:
+        a_0 = a_first + r * a_row
+        c_0 = c_first + r * c_row
+        i = 0
+        while i + 3 * LANES <= size:
+            s_0 = _start(start, c, c_0 + i, a, given + r * a_row)
+            s_1 = _start(start, c, c_0 + i + LANES, a, given + r * a_row)
+            s_2 = _start(start, c, c_0 + i + 2 * LANES, a, given + r * a_row)
+            for k in range(count):
+                factor = get(a, a_0, k * a_next)
+                s_0 = add_product(s_0, factor, get_lanes(b, b_first + k * b_next + i))
+                s_1 = add_product(s_1, factor, get_lanes(b, b_first + k * b_next + i + LANES))
+                s_2 = add_product(s_2, factor, get_lanes(b, b_first + k * b_next + i + 2 * LANES))
+            put_lanes(c, c_0 + i, s_0)
+            put_lanes(c, c_0 + i + LANES, s_1)
+            put_lanes(c, c_0 + i + 2 * LANES, s_2)
+            i += 3 * LANES
+        while i < size:
+            s_0 = _start(start, c, c_0 + i, a, given + r * a_row)
+            for k in range(count):
+                s_0 = add_product(s_0, get(a, a_0, k * a_next), get_lanes(b, b_first + k * b_next + i))
+            put_lanes(c, c_0 + i, s_0)
+            i += LANES
+        r += 1

@@ -1,0 +1,295 @@
+"""The compiled kernels train as plain Python does, with the same bits."""
+
+from __future__ import annotations
+
+import json
+import random
+import tracemalloc
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tests.engine.strategies import exact, graphs
+
+from chainrule_engine import acceleration
+from chainrule_engine.graph import Graph
+from chainrule_engine.losses import LOSSES
+from chainrule_engine.nn import ACTIVATIONS
+from chainrule_engine.training import Training, TrainingState, train
+
+pytestmark = pytest.mark.skipif(not acceleration.load(compiling=True), reason="needs Numba")
+
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"name": "sgd"},
+    {"name": "sgd", "momentum": 0.9},
+    {"name": "sgd", "momentum": 0.9, "nesterov": True},
+    {"name": "adam"},
+    {"name": "adam", "weight_decay": 0.1},
+    {"name": "adamw"},
+    {"name": "rmsprop"},
+    {"name": "rmsprop", "momentum": 0.9},
+]
+RATES: list[Any] = [
+    0.01,
+    {"schedule": "linear", "start": 0.1, "end": 0.01},
+    {"schedule": "linear", "start": 0.1, "end": 0.01, "steps": 7},
+    {"schedule": "step", "start": 0.1, "factor": 0.7, "every": 3},
+    {"schedule": "exponential", "start": 0.1, "factor": 0.99},
+    {"schedule": "cosine", "start": 0.1, "end": 0.0},
+]
+
+
+def target(loss: str, width: int, rng: random.Random) -> Any:
+    if loss == "cross_entropy":
+        return rng.randrange(width)
+    if loss == "hinge":
+        return [rng.choice([-1.0, 1.0]) for _ in range(width)]
+    if loss == "binary_cross_entropy":
+        return [rng.choice([0.0, 1.0, rng.random()]) for _ in range(width)]
+    return [rng.uniform(-1, 1) for _ in range(width)]
+
+
+def network(
+    inputs: int, layers: list[int], points: int, kind: str = "squared_error", seed: int = 1, **changes: Any
+) -> dict[str, Any]:
+    rng = random.Random(seed)
+    return {
+        "model": {"inputs": inputs, "layers": layers, "init": {"scheme": "lecture", "seed": seed}},
+        "data": {
+            "inputs": [[rng.uniform(-1, 1) for _ in range(inputs)] for _ in range(points)],
+            "targets": [target(kind, layers[-1], rng) for _ in range(points)],
+        },
+        "loss": {"name": kind},
+        "optimizer": {"name": "sgd", "learning_rate": 0.05},
+        "steps": 20,
+        "metrics": ["accuracy"],
+        **changes,
+    }
+
+
+def outcome(spec: dict[str, Any], *, plain: bool, stops: Sequence[int] = ()) -> Any:
+    """Everything that a training leaves: the result, the state and the records."""
+    training = Training(spec, plain=plain)
+    state = training.start()
+    for stop in [*sorted(stops), spec["steps"]]:
+        training.advance(state, stop - state.step)
+        state = TrainingState.from_dict(json.loads(json.dumps(state.to_dict())), state.records)
+    records = [list(record) for record in state.records]
+    return exact([training.result(state), state.to_dict(), records])
+
+
+def assert_same(spec: dict[str, Any], stops: Sequence[int] = ()) -> None:
+    assert outcome(spec, plain=False, stops=stops) == outcome(spec, plain=True)
+
+
+def combination(loss: str, activation: str, optimizer: dict[str, Any], turn: int) -> dict[str, Any]:
+    return network(
+        2,
+        [3, 2],
+        3,
+        loss,
+        seed=turn,
+        model={
+            "inputs": 2,
+            "layers": [3, 2],
+            "activation": activation,
+            "output_activation": [None, "linear"][turn % 2],
+            "init": {"scheme": "lecture", "seed": turn},
+        },
+        loss={"name": loss, "reduction": ["sum", "mean"][turn // 2 % 2], "l2": [0.0, 0.001][turn // 3 % 2]},
+        optimizer={**optimizer, "learning_rate": RATES[turn % len(RATES)]},
+        steps=1000,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_thousand_steps_of_every_loss_optimiser_and_activation(loss: str, optimizer: dict[str, Any]) -> None:
+    for number, activation in enumerate(ACTIVATIONS):
+        assert_same(combination(loss, activation, optimizer, number + OPTIMIZERS.index(optimizer)))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_every_loss_activation_and_reduction(loss: str, activation: str, reduction: str) -> None:
+    model = {"inputs": 3, "layers": [5, 4, 3], "activation": activation, "init": {"scheme": "lecture", "seed": 2}}
+    assert_same(network(3, [5, 4, 3], 7, loss, model=model, loss={"name": loss, "reduction": reduction, "l2": 0.01}))
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_every_optimiser_schedule_and_batch(optimizer: dict[str, Any], rate: Any, batch_size: int | None) -> None:
+    spec = network(2, [3, 1], 5, optimizer={**optimizer, "learning_rate": rate}, batch_size=batch_size, batch_seed=3)
+    assert_same(spec, stops=[1, 7])
+
+
+@pytest.mark.parametrize("points", [1, 3, 8, 64, 65, 127, 128, 129, 300])
+@pytest.mark.parametrize("loss", ["cross_entropy", "absolute_error"])
+def test_any_number_of_points_makes_the_same_sums(points: int, loss: str) -> None:
+    assert_same(network(3, [9, 2], points, loss, steps=3))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64, 65, 150])
+def test_minibatches_of_every_size(batch_size: int) -> None:
+    assert_same(network(2, [4, 1], 150, batch_size=batch_size, steps=40), stops=[0, 3, 17, 18])
+
+
+@pytest.mark.parametrize("layers", [[1], [2], [16], [1, 1, 1], [8, 8], [17, 3], [2, 9, 1], [40, 5]])
+@pytest.mark.parametrize("inputs", [1, 2, 8, 11])
+def test_layers_of_every_shape(inputs: int, layers: list[int]) -> None:
+    assert_same(network(inputs, layers, 10, steps=4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 30), max_size=5), st.sampled_from(OPTIMIZERS), st.sampled_from([None, 1, 4, 6]))
+def test_a_training_may_stop_and_go_on_anywhere(
+    stops: list[int], optimizer: dict[str, Any], batch_size: int | None
+) -> None:
+    spec = network(2, [3, 1], 6, steps=30, batch_size=batch_size, optimizer={**optimizer, "learning_rate": 0.05})
+    assert_same(spec, stops=stops)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+@pytest.mark.parametrize("activation", ["relu", "linear", "softplus"])
+def test_a_training_that_diverges(activation: str, loss: str, batch_size: int | None) -> None:
+    model = {"inputs": 2, "layers": [4, 3], "activation": activation, "init": {"scheme": "lecture", "seed": 1}}
+    optimizer = {"name": "sgd", "learning_rate": 1e30, "momentum": 0.5}
+    spec = network(2, [4, 3], 5, loss, model=model, optimizer=optimizer, batch_size=batch_size, steps=100)
+    training = Training(spec)
+    state = training.start()
+    training.advance(state, 100)
+    if loss == "squared_error" and activation == "linear":
+        assert state.stop_reason == "diverged"
+    assert_same(spec, stops=[1, 2])
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_a_training_that_reaches_its_target(batch_size: int | None) -> None:
+    spec = network(2, [4, 1], 6, steps=40, batch_size=batch_size)
+    losses = train(spec)["loss_history"]
+    result = train({**spec, "target_loss": min(losses[:10])})
+    assert result["stop_reason"] == "target_loss"
+    assert result["loss_history"] == losses[: losses.index(min(losses[:10])) + 1]
+    assert_same({**spec, "target_loss": min(losses[:10])}, stops=[5])
+
+
+def test_a_target_that_is_reached_before_any_update() -> None:
+    assert_same(network(2, [4, 1], 6, target_loss=1e9))
+
+
+def of_graph(
+    program: str,
+    parameters: Sequence[str],
+    data: dict[str, list[float]],
+    inputs: dict[str, float] | None = None,
+    **rest: Any,
+) -> dict[str, Any]:
+    start = {name: 0.25 + 0.5 * place for place, name in enumerate(parameters)}
+    numbers = {**dict.fromkeys(data, 0.0), **start, **(inputs or {})}
+    return {
+        "model": {"graph": {"inputs": numbers, "program": program}, "parameters": list(parameters), "loss": "L"},
+        "data": data,
+        "optimizer": {"name": "sgd", "learning_rate": 0.05},
+        "steps": 12,
+        **rest,
+    }
+
+
+DATA = {"x": [0.5, -1.0, 2.0, 0.0, -0.25], "y": [1.0, -0.5, 0.25, 2.0, 0.0], "z": [0.1, 0.2, -0.3, 1.0, -1.0]}
+PROGRAMS = {
+    "a literal weight and a fixed input": ("h = tanh(b + 0.5*x + c*y)\nL = (h - y)**2", ["b"]),
+    "weights in either order": ("h = tanh(x*a + (b*y + c))\nL = (h - z)**2", ["a", "b", "c"]),
+    "no bias": ("h = a*x + b*y\nk = c*x + d*y\nL = (h*k - z)**2", ["a", "b", "c", "d"]),
+    "a shared weight": ("h = a + b*x + c*y\nk = a + b*y + c*x\nL = (h - k*z)**2 + a*a", ["a", "b", "c"]),
+    "two layers with a skip": (
+        "h = tanh(a + b*x + c*y)\nk = tanh(d + e*x + f*y)\nL = (g*h + i*k + j - z)**2 + h*k + abs(h)",
+        ["a", "b", "c", "d", "e", "f", "g", "i", "j"],
+    ),
+    "a unit inside of another": ("h = a + b*x + c*y\nk = d + e*h + f*x\nL = (k - z)**2 * h", list("abcdef")),
+    "one x twice": ("h = a + b*x + c*x\nL = (h - y)**2", ["a", "b", "c"]),
+    "sums that cross": (
+        "h = exp(a*x)\nk = tanh(b*y)\np = c + d*h + e*k\nq = f + g*k + i*h\nL = (p*q - z)**2",
+        list("abcdefgi"),
+    ),
+    "a branch at each point": ("h = a*x + b\nL = where(h > 0, h*h - y, exp(c*h) + log(a*y))", ["a", "b", "c"]),
+    "a branch that nothing may pass": (
+        "h = where(x > 0, log(a*x), b*y)\nL = (h - z)**2 + where(y > 9, a, b)",
+        ["a", "b"],
+    ),
+    "a stopped gradient": ("h = tanh(a*x + b)\nL = (h - stop_gradient(a*h) - y)**2", ["a", "b"]),
+    "a parameter that nothing uses": ("L = (a*x - y)**2", ["a", "b"]),
+    "powers of parameters": ("L = (abs(x) + a)**b + a**2 - b/a", ["a", "b"]),
+    "minus zero": ("h = a*x + b*y\nL = 1/(h*0 + 1) + h*h", ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_graphs_that_are_fused_in_part(name: str, batch_size: int | None) -> None:
+    program, parameters = PROGRAMS[name]
+    used = {key: column for key, column in DATA.items() if f"{key}" in program}
+    assert_same(of_graph(program, parameters, used, {"c": -0.5}, loss={"l2": 0.01}, batch_size=batch_size))
+    assert_same(of_graph(program, parameters, used, {"c": -0.5}, loss={"reduction": "sum"}, batch_size=batch_size))
+
+
+def test_a_prediction_is_reported_for_every_point() -> None:
+    spec = of_graph("h = a + b*x\nk = tanh(h)\nL = (h - y)**2", ["a", "b"], {"x": DATA["x"], "y": DATA["y"]})
+    spec["model"]["prediction"] = "k"
+    assert_same(spec)
+    assert_same({**spec, "batch_size": 2})
+
+
+def test_a_loss_that_is_an_input_is_left_to_plain_python() -> None:
+    graph = {"inputs": {"w": 1.0}, "nodes": []}
+    optimizer = {"name": "sgd", "learning_rate": 0.1}
+    assert_same({"model": {"graph": graph, "parameters": ["w"], "loss": "w"}, "optimizer": optimizer, "steps": 5})
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(graphs(points=3, numbers=st.floats(-2.0, 2.0)), st.data())
+def test_any_graph_is_trained_with_the_same_bits(graph: Graph, data: st.DataObject) -> None:
+    plain = [name for name, value in graph.inputs.items() if not isinstance(value, list)]
+    assume(plain)
+    names = data.draw(st.lists(st.sampled_from(plain), min_size=1, unique=True))
+    assert_same(
+        {
+            "model": {"graph": graph.to_dict(), "parameters": names, "loss": graph.outputs[0]},
+            "loss": {
+                "reduction": data.draw(st.sampled_from(["sum", "mean"])),
+                "l2": data.draw(st.sampled_from([0.0, 0.1])),
+            },
+            "data": {name: value for name, value in graph.inputs.items() if isinstance(value, list)},
+            "optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "steps": 3,
+        }
+    )
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("inputs", "layers", "points", "steps"),
+    [(3, [4, 4, 1], 4, 20_000), (2, [16, 16, 1], 100, 2), (24, [16, 5], 200, 2), (2, [4, 1], 2_000, 2)],
+)
+def test_the_memory_is_estimated_before_the_start(
+    inputs: int, layers: list[int], points: int, steps: int, plain: bool
+) -> None:
+    steps = 2 if plain else steps
+    spec = network(inputs, layers, points, "absolute_error", steps=steps)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        training = Training(spec, plain=plain)
+        estimate = training.memory
+        state = training.start()
+        training.advance(state, steps)
+        training.result(state)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak < estimate < 6 * peak + 1_000_000
