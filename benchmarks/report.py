@@ -1,0 +1,165 @@
+"""What was measured, as lines on a terminal, as build/bench.json, and as the tables of the documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.race import Figure
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "build" / "bench.json"
+LIBRARIES = ("numba", "numpy", "jax", "torch", "casadi", "micrograd", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of the table: a piece of work and what was found."""
+
+    row: str
+    work: str
+    figures: list[Figure]
+    commit: str
+    date: str
+
+
+def measurement(row: str, work: str, figures: Iterable[Figure]) -> Measurement:
+    """Return a row measured now, at the commit that is checked out."""
+    return Measurement(row, work, list(figures), _commit(), f"{datetime.now(UTC):%Y-%m-%d}")
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine() -> str:
+    """Describe the machine in words."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
+        model = names[0] if names else model
+    return f"one core of {os.cpu_count()} of {model}, {platform.system()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each library that is installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------- words
+
+
+def number(value: float) -> str:
+    """Write a number with three digits that count, or all before the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value < 1 else f"{value:.1f}"
+
+
+def amount(value: float, unit: str) -> str:
+    """Write a number with its unit."""
+    return f"{number(value)} {unit}"
+
+
+def wanted(figure: Figure) -> str:
+    """Write a target."""
+    if figure.target is None:
+        return ""
+    return f"{'≤' if figure.ceiling else '≥'} {figure.target:,g}"
+
+
+def verdict(figure: Figure) -> str:
+    """Write whether a target is met."""
+    return {True: "met", False: "short", None: ""}[figure.met]
+
+
+def what(figure: Figure) -> str:
+    """Write what a figure is of."""
+    return f"× {figure.what}" if figure.unit == "×" and not figure.ceiling else figure.what
+
+
+def lines(done: Measurement) -> str:
+    """Return a row for the terminal."""
+    text = [f"{done.row}: {done.work}"]
+    for f in done.figures:
+        spread = f"{number(f.low)} to {number(f.high)}" if f.low != f.high else ""
+        line = f"  {what(f):<44}{amount(f.value, f.unit):>12}   {spread:<22}{wanted(f):>9}  {verdict(f)}"
+        text.append(line.rstrip())
+    return "\n".join(text)
+
+
+def table(rows: Iterable[Measurement]) -> str:
+    """Return the figures that have a target, as a table of Markdown."""
+    text = ["| work | | measured | target |", "|---|---|---|---|"]
+    for done in rows:
+        work = done.work
+        for f in done.figures:
+            if f.target is None:
+                continue
+            mark = "" if f.met else " (short)"
+            text.append(f"| {work} | {what(f)} | {amount(f.value, f.unit)} | {wanted(f)}{mark} |")
+            work = ""
+    return "\n".join(text)
+
+
+def full_table(rows: Iterable[Measurement]) -> str:
+    """Return all figures with their spread, as a table of Markdown."""
+    text = ["| work | | median | least to greatest | target |", "|---|---|---|---|---|"]
+    for done in rows:
+        work = done.work
+        for f in done.figures:
+            spread = f"{number(f.low)} to {number(f.high)}" if f.low != f.high else ""
+            aim = f"{wanted(f)} {verdict(f)}".strip()
+            text.append(f"| {work} | {what(f)} | {amount(f.value, f.unit)} | {spread} | {aim} |")
+            work = ""
+    return "\n".join(text)
+
+
+# ------------------------------------------------------------------------------------------------------- record
+
+
+def save(measured: Iterable[Measurement], path: Path = RECORD) -> None:
+    """Put rows into the record, beside those that are there from other runs."""
+    record = read(path)
+    record["machine"], record["versions"] = machine(), versions()
+    for done in measured:
+        record.setdefault("rows", {})[done.row] = asdict(done)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(path: Path = RECORD) -> dict[str, Any]:
+    """Return what was recorded; nothing where there is no record."""
+    if not path.exists():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def recorded(record: Mapping[str, Any], names: Iterable[str]) -> list[Measurement]:
+    """Return the rows of a record, in the order of the names."""
+    rows = record.get("rows", {})
+    return [
+        Measurement(**{**rows[name], "figures": [Figure(**f) for f in rows[name]["figures"]]})
+        for name in names
+        if name in rows
+    ]
