@@ -137,12 +137,14 @@ def full_table(rows: Iterable[Measurement]) -> str:
 # ------------------------------------------------------------------------------------------------------- record
 
 
-def save(measured: Iterable[Measurement], path: Path = RECORD) -> None:
-    """Put rows into the record, beside those that are there from other runs."""
+def save(measured: Iterable[Measurement] = (), curves: Mapping[str, Any] | None = None, path: Path = RECORD) -> None:
+    """Put rows, and the curves of `scaling`, into the record, beside what is there from other runs."""
     record = read(path)
     record["machine"], record["versions"] = machine(), versions()
     for done in measured:
         record.setdefault("rows", {})[done.row] = asdict(done)
+    if curves is not None:
+        record["scaling"] = dict(curves)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -163,3 +165,28 @@ def recorded(record: Mapping[str, Any], names: Iterable[str]) -> list[Measuremen
         for name in names
         if name in rows
     ]
+
+
+# ---------------------------------------------------------------------------------------------------- documents
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def conditions(record: Mapping[str, Any], rows: Iterable[Measurement]) -> str:
+    """Say where, when and with what the rows were measured."""
+    rows = list(rows)
+    dates = sorted({done.date for done in rows})
+    commits = list(dict.fromkeys(done.commit for done in rows))
+    libraries = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    at = "commit" if len(commits) == 1 else "commits"
+    return f"Measured on {record['machine']}; {libraries}; {when}, {at} {', '.join(commits)}."
+
+
+def insert(path: Path, text: str) -> None:
+    """Put text between the two marks of a document."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path.name} needs the lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")

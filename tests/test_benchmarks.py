@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from benchmarks import report
+from benchmarks import plot, report, scaling
 from benchmarks.race import OURS, QUICK, Contender, Figure, Times, WrongAnswer, figure, race
 from benchmarks.rows import ROWS
 
@@ -57,10 +58,37 @@ def test_what_is_recorded_is_read_again(tmp_path):
     path = tmp_path / "build" / "bench.json"
     one = report.measurement("one", "some work", [figure("peer", [3.0, 1.0, 2.0], "×", 2.0)])
     two = report.measurement("two", "other work", [figure("a node", [5.0], "ns", 4.0, ceiling=True)])
-    report.save([one], path)
-    report.save([two], path)
+    report.save([one], path=path)
+    report.save([two], path=path)
     assert report.recorded(report.read(path), ["two", "one", "absent"]) == [two, one]
     assert report.table([one, two]).splitlines()[2:] == [
         "| some work | × peer | 2.0 × | ≥ 2 |",
         "| other work | a node | 5.0 ns | ≤ 4 (short) |",
     ]
+
+
+CURVES = {OURS: [(10, 1.0), (100, 10.0), (1000, 100.0)], "JAX": [(10, 10.0), (100, 10.0), (1000, 10.0)]}
+
+
+def test_the_words_under_the_plot_say_where_a_peer_crosses():
+    slow = {**CURVES, "micrograd": [(10, 50.0)]}
+    assert list(scaling.crossings(slow, "nodes")) == [
+        "**JAX** crosses at about 100 nodes: 10 times slower at 10 nodes, 10 times faster at 1,000.",
+        "**micrograd** does not cross: 50 times slower at 10 nodes, "
+        "beyond which it would take more than 60 s to prepare or run.",
+    ]
+
+
+def test_the_plot_is_a_picture_of_every_curve():
+    root = ElementTree.fromstring(plot.draw({"nodes": CURVES, "parameters": CURVES}))
+    assert [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")].count("JAX") == 2
+
+
+def test_what_is_measured_is_put_between_the_marks_of_a_document(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8")
+    report.insert(page, "new")
+    assert page.read_text(encoding="utf-8") == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"page\.md needs the lines"):
+        report.insert(page, "new")
