@@ -17,6 +17,7 @@ from benchmarks.race import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "build" / "bench.json"
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "sse2": "SSE2"}
 LIBRARIES = ("numba", "numpy", "jax", "torch", "casadi", "micrograd", "scikit-learn")
 
 
@@ -46,12 +47,16 @@ def _commit() -> str:
 
 def machine() -> str:
     """Describe the machine in words."""
-    model = platform.processor() or platform.machine()
+    model, vectors = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
-        model = names[0] if names else model
-    return f"one core of {os.cpu_count()} of {model}, {platform.system()}, Python {platform.python_version()}"
+        known = dict(line.split("\t", 1) for line in info.read_text().splitlines() if "\t" in line)
+        model = known.get("model name", f": {model}").partition(":")[2].strip()
+        flags = known.get("flags", "").split()
+        vectors = next((f", {word}" for flag, word in _VECTORS.items() if flag in flags), "")
+    return (
+        f"one of {os.cpu_count()} cores of an {model}{vectors}, {platform.system()}, Python {platform.python_version()}"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -85,13 +85,16 @@ def _is_ready(port: int) -> bool:
 def memory(effort: Effort) -> Iterator[Figure]:
     """Memory of a tape of 100,000 nodes, and of a batch of 10,000 points."""
     graph = Graph.from_dict(random_graph(2_000 if effort.quick else 100_000))
+    seeds = {name: [1.0] for name in graph.outputs}
     gc.collect()
     tracemalloc.start()
     tape = Tape(graph)
+    columns = tape.forward(graph.inputs, 1)
+    gradients = tape.backward(columns, seeds)
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    yield figure("a node on the tape", [held / len(graph.nodes)], "B", 100.0, ceiling=True)
+    yield figure("a node on the tape, with its value and gradient", [held / len(graph.nodes)], "B", 100.0, ceiling=True)
 
     count = 100 if effort.quick else 10_000
     graph = random_program(40, 5, SMOOTH, points=count).graph(batch=True)
