@@ -13,6 +13,9 @@ COPY service service
 COPY client client
 # pip compiles what it installs; nothing can be compiled later, on a read-only file system.
 RUN ["/opt/chainrule/bin/python", "-m", "pip", "install", ".[service]"]
+# So are the engine's kernels, for the processor that builds the image; on another kind they run in plain Python.
+ENV NUMBA_CACHE_DIR=/opt/chainrule/kernels
+RUN ["/opt/chainrule/bin/python", "-m", "chainrule_engine.warm"]
 
 FROM python:3.13-slim
 # The slim image ships its standard library without bytecode: without this each start would compile it again.
@@ -21,6 +24,7 @@ COPY --from=build /opt/chainrule /opt/chainrule
 RUN ["install", "-d", "-o", "10001", "-g", "10001", "/data"]
 ENV PATH=/opt/chainrule/bin:$PATH \
     HOME=/tmp \
+    NUMBA_CACHE_DIR=/opt/chainrule/kernels \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 10001:10001

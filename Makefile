@@ -11,6 +11,9 @@ USABLE := -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip
 
+# Compiles the engine's kernels where they are not on disk, which takes some seconds after a change of the engine.
+WARM := $(BIN)/python -m chainrule_engine.warm
+
 # A caller's PYTHONPATH could put another copy of chainrule before this one.
 unexport PYTHONPATH PYTHONHOME
 
@@ -44,6 +47,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@rm -f $@ $(CONTAINS_$*:%=$(VENV)/.installed-%)
 	@echo "Installing chainrule[$*] and what it needs into $(VENV) (a minute or two, once)"
 	@$(PIP) install --quiet --editable '.[$*]'
+	@$(WARM)
 	@touch $@ $(CONTAINS_$*:%=$(VENV)/.installed-%)
 
 install: $(VENV)/.installed-service ## Install the service, the engine and the client into .venv
@@ -51,12 +55,15 @@ install: $(VENV)/.installed-service ## Install the service, the engine and the c
 # ----------------------------------------------------------------------------------------------------- running
 
 demo: $(VENV)/.installed-service ## Start the service, train micrograd's moons network over HTTP, draw what it learnt
+	@$(WARM)
 	$(BIN)/python examples/moons.py
 
 serve: $(VENV)/.installed-service ## Start the service on http://127.0.0.1:8000 (settings: CHAINRULE_PORT and others)
+	@$(WARM)
 	$(BIN)/chainrule serve
 
 bench: $(VENV)/.installed-bench ## Measure the figures that the README states, beside the peers (about ten minutes)
+	@$(WARM)
 	$(BIN)/python -m benchmarks
 
 # ---------------------------------------------------------------------------------------------------- checking

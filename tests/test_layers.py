@@ -18,7 +18,7 @@ def test_contracts_hold() -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-FOREIGN = {"flask", "marshmallow", "numpy", "sqlalchemy"}
+FOREIGN = {"flask", "marshmallow", "numba", "numpy", "sqlalchemy"}
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, cast
 
 from chainrule_engine import directional
 from chainrule_engine.errors import MAX_PROBLEMS, EvaluationError, Problem
 from chainrule_engine.graph import Graph, Numbers, is_named, read_number
 from chainrule_engine.kernels import Column, Instruction, Mask
-from chainrule_engine.tape import Tape
+from chainrule_engine.operations import Kink
+from chainrule_engine.tape import Gradients, Tape, Values, is_finite, rows
 
 
 def _costs_nothing_more(inputs: int, outputs: int) -> tuple[int, int]:
@@ -63,6 +64,9 @@ DERIVATIVES = {
         cost=lambda inputs, outputs: (1, inputs),
     ),
 }
+
+#: These and the steps come from the plain kernels, whatever computed the values.
+_DIRECTIONAL = ("jvp", "hvp", "hessian")
 
 #: So many warnings of one kind are listed; a last one counts the others.
 MAX_WARNINGS = 32
@@ -159,22 +163,22 @@ def evaluate(
     tape = Tape(graph)
     columns = tape.forward(graph.inputs, count)
     warnings = _kinks(tape, columns, points) + _first_non_finite_value(tape, columns, points)
-    gradients: list[Column | None] = []
+    plain = trace or derivative in _DIRECTIONAL
+    if plain:
+        columns = list(columns)
+    gradients: Gradients = []
     reached: dict[int, Mask] = {}
     steps: list[dict[str, Any]] | None = None
     if kind.gradients:
         steps = [] if trace else None
         recorder = _StepRecorder(tape, steps) if steps is not None else None
-        gradients = tape.backward(columns, cotangents, record=recorder, reached=reached)
+        gradients = tape.backward(columns, cotangents, record=recorder, reached=reached if plain else None)
         warnings += _first_non_finite_gradient(tape, columns, cotangents, gradients, points)
-    all_values: dict[str, Numbers] = {}
+    names = [*graph.inputs, *(node.id for node in graph.nodes)]
+    all_values: dict[str, Numbers] = _by_name(names, tape.declared, rows(columns, points))
     all_gradients: dict[str, Numbers] = {}
-    for name in (*graph.inputs, *(node.id for node in graph.nodes)):
-        slot = tape.slots[name]
-        all_values[name] = columns[slot] if points is not None else columns[slot][0]
-        if gradients:
-            column = gradients[slot] or [0.0] * count
-            all_gradients[name] = column if points is not None else column[0]
+    if kind.gradients:
+        all_gradients = _by_name(names, tape.declared, rows(gradients, points))
     value = [all_values[name] for name in graph.outputs]
     more: dict[str, Any] = {}
     broken: list[directional.Broken] = []
@@ -194,14 +198,22 @@ def evaluate(
     return Evaluation(
         output=graph.outputs[0] if graph.single else list(graph.outputs),
         value=value[0] if graph.single else value,
-        values={name: number for name, number in all_values.items() if is_named(name)},
-        gradients={name: number for name, number in all_gradients.items() if is_named(name)},
+        values=_named(all_values),
+        gradients=_named(all_gradients),
         warnings=warnings,
         steps=steps,
         all_values=all_values,
         all_gradients=all_gradients,
         **more,
     )
+
+
+def _by_name(names: Sequence[str], slots: Sequence[int], numbers: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(names, map(numbers.__getitem__, slots), strict=True))
+
+
+def _named(numbers: dict[str, Numbers]) -> dict[str, Numbers]:
+    return {name: number for name, number in numbers.items() if is_named(name)}
 
 
 def _read_columns(
@@ -247,7 +259,7 @@ def _read_columns(
 
 
 def _jacobian(
-    tape: Tape, columns: list[Column], points: int | None
+    tape: Tape, columns: Values, points: int | None
 ) -> tuple[dict[str, dict[str, Numbers]], list[dict[str, Any]]]:
     """Return output id → named input id → derivative, by one backward pass per output; and the first warning."""
     count = points or 1
@@ -311,86 +323,48 @@ def _whereabouts(tape: Tape, node: str) -> str:
     return ""
 
 
-def _kinks(tape: Tape, columns: list[Column], points: int | None) -> list[dict[str, Any]]:
+def _kinks(tape: Tape, columns: Values, points: int | None) -> list[dict[str, Any]]:
     """Warn of every node that is evaluated exactly at a kink or at a jump."""
     warnings: list[dict[str, Any]] = []
-    more = 0
-    for target, operation, args in tape.instructions:
-        if operation.kink is None:
-            continue
-        found = list(map(operation.kink, *[columns[a] for a in args]))
-        at = [point for point, interval in enumerate(found) if interval is not None]
-        if not at:
-            continue
-        if len(warnings) == MAX_WARNINGS:
-            more += 1
-            continue
-        interval = found[at[0]]
-        if interval:
+    places = tape.at_kinks(columns)
+    for place in places[:MAX_WARNINGS]:
+        target, operation, args = tape.instructions[place]
+        kink = cast("Kink", operation.kink)
+        there = map(kink.at, *[columns[a] for a in args])
+        at = list(islice((point for point, found in enumerate(there) if found), MAX_WARNED_POINTS))
+        if kink.interval:
             detail = f"{operation.name} has a kink here ({operation.conventions})"
             warning = _warning("kink", tape.names[target], detail, at, points)
-            warning["interval"] = list(interval)
+            warning["interval"] = list(kink.interval)
         else:
             detail = f"{operation.name} jumps here, both sides being equal ({operation.conventions})"
             warning = _warning("jump", tape.names[target], detail, at, points)
         warnings.append(warning)
-    if more:
+    if more := len(places) - len(warnings):
         warnings.append(_warning("more", None, f"{more} more nodes are at a kink or a jump", [], None))
     return warnings
 
 
-def _is_finite(column: Column) -> bool:
-    return all(map(math.isfinite, column))
-
-
-def _first_non_finite_value(tape: Tape, columns: list[Column], points: int | None) -> list[dict[str, Any]]:
+def _first_non_finite_value(tape: Tape, columns: Values, points: int | None) -> list[dict[str, Any]]:
     """Name the first node, in the order of evaluation, that is not finite though all its arguments are."""
-    for target, operation, args in tape.instructions:
-        if _is_finite(columns[target]):
-            continue
-        at = [
-            point
-            for point, value in enumerate(columns[target])
-            if not math.isfinite(value) and all(math.isfinite(columns[a][point]) for a in args)
-        ]
-        if at:
-            numbers = ", ".join(repr(columns[a][at[0]]) for a in args)
-            detail = f"{operation.name}({numbers}) is {columns[target][at[0]]!r}"
-            return [_warning("non_finite_value", tape.names[target], detail, at, points)]
-    return []
+    if is_finite(columns) or (fault := tape.first_fault(columns)) is None:
+        return []
+    target, operation, args = fault.instruction
+    p = fault.points[0]
+    numbers = ", ".join(repr(columns[a][p]) for a in args)
+    detail = f"{operation.name}({numbers}) is {columns[target][p]!r}"
+    return [_warning("non_finite_value", tape.names[target], detail, fault.points, points)]
 
 
 def _first_non_finite_gradient(
-    tape: Tape,
-    columns: list[Column],
-    seeds: dict[str, Column],
-    gradients: list[Column | None],
-    points: int | None,
+    tape: Tape, columns: Values, seeds: dict[str, Column], gradients: Gradients, points: int | None
 ) -> list[dict[str, Any]]:
     """Name the first node, in the order of the backward pass, whose rule made an infinity or a NaN."""
-    if all(column is None or _is_finite(column) for column in gradients):
+    if is_finite(gradients) or (found := tape.first_break(columns, seeds)) is None:
         return []
-    found: list[dict[str, Any]] = []
-
-    def look(
-        instruction: Instruction,
-        to: int,
-        upstream: Column,
-        local: Column,
-        contribution: Column,
-        total: Column,
-    ) -> None:
-        if found or _is_finite(total):
-            return
-        # Nothing before this was infinite or NaN, so this node's rule is to blame at each of the points.
-        at = [p for p, t in enumerate(total) if not math.isfinite(t)]
-        p = at[0]
-        detail = (
-            f"the gradient that {instruction.operation.name} passes to {tape.names[to]} is "
-            f"{total[p]!r}: upstream {upstream[p]!r} times local {local[p]!r}"
-        )
-        found.append(_warning("non_finite_gradient", tape.names[instruction.target], detail, at, points))
-
-    # A second pass that looks at each step: only ever paid for when something went wrong.
-    tape.backward(columns, seeds, record=look)
-    return found
+    operation = found.instruction.operation
+    detail = (
+        f"the gradient that {operation.name} passes to {tape.names[found.slot]} is "
+        f"{found.total!r}: upstream {found.upstream!r} times local {found.local!r}"
+    )
+    return [_warning("non_finite_gradient", tape.names[found.instruction.target], detail, found.points, points)]

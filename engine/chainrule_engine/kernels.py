@@ -2,13 +2,14 @@
 
 Along directions (tangents, and the tangents of the gradients) a column has one row per point of each direction in turn.
 
-These are plain Python, and the only place where that matters: a compiled form of the same loops replaces this module
-without touching another. The order of every rounding is that of `Value`: for each node in turn, upstream times local,
-added to the arguments from left to right; points are independent of each other.
+These are plain Python; `compiled` has the loops of values and gradients in machine code as well. The order of every
+rounding is that of `Value`: for each node in turn, upstream times local, added to the arguments from left to right;
+points are independent of each other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import add, mul
 from typing import NamedTuple
@@ -42,6 +43,24 @@ class Instruction(NamedTuple):
 Recorder = Callable[[Instruction, int, Column, Column, Column, Column], None]
 #: Called after an instruction has added to the tangent of a gradient: (from slot, to slot, upstream, total).
 FlowRecorder = Callable[[Instruction, int, Flow | None, Flow], None]
+
+
+class Fault(NamedTuple):
+    """Where the first infinity or NaN arose: the instruction, and the points."""
+
+    instruction: Instruction
+    points: list[int]
+
+
+class Break(NamedTuple):
+    """Where the backward pass first added up to an infinity or a NaN, at which points, and the numbers at the first."""
+
+    instruction: Instruction
+    slot: int
+    points: list[int]
+    upstream: float
+    local: float
+    total: float
 
 
 def forward(instructions: Iterable[Instruction], columns: list[Column]) -> None:
@@ -124,6 +143,59 @@ def backward(
             if record is not None:
                 record(instruction, slot, upstream, local, contribution, total)
     return gradients
+
+
+def is_finite(column: Column) -> bool:
+    """Whether every number is."""
+    return all(map(math.isfinite, column))
+
+
+def first_fault(instructions: Iterable[Instruction], columns: Sequence[Column]) -> Fault | None:
+    """Find the first instruction, in the order of evaluation, whose result is not finite though its arguments are."""
+    for instruction in instructions:
+        column = columns[instruction.target]
+        if is_finite(column):
+            continue
+        arguments = zip(*(columns[a] for a in instruction.args), strict=True)
+        points = [
+            point
+            for point, (number, numbers) in enumerate(zip(column, arguments, strict=True))
+            if not math.isfinite(number) and all(map(math.isfinite, numbers))
+        ]
+        if points:
+            return Fault(instruction, points)
+    return None
+
+
+def at_kinks(instructions: Iterable[Instruction], columns: Sequence[Column]) -> list[int]:
+    """Return which of the instructions are evaluated exactly at a kink or a jump, at any point."""
+    return [
+        place
+        for place, (_, operation, args) in enumerate(instructions)
+        if operation.kink is not None and any(map(operation.kink.at, *[columns[a] for a in args]))
+    ]
+
+
+def first_break(
+    instructions: Sequence[Instruction],
+    columns: Sequence[Column],
+    seeds: dict[int, Column],
+    wanted: Sequence[bool],
+) -> Break | None:
+    """Find the first addition of `backward`, which is run once more, that gives an infinity or a NaN."""
+    found: list[Break] = []
+
+    def look(
+        instruction: Instruction, slot: int, upstream: Column, local: Column, contribution: Column, total: Column
+    ) -> None:
+        if not found and not is_finite(total):
+            # Nothing before this was infinite or NaN, so this node's rule is to blame at each of the points.
+            points = [point for point, number in enumerate(total) if not math.isfinite(number)]
+            p = points[0]
+            found.append(Break(instruction, slot, points, upstream[p], local[p], total[p]))
+
+    backward(instructions, columns, seeds, wanted, record=look)
+    return found[0] if found else None
 
 
 def _times(flow: Flow, factors: Column, only: Mask | None = None) -> Flow | None:

@@ -51,6 +51,22 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Kink:
+    """Where an operation has a kink or a jump.
+
+    at        (x, …) → whether the point is exactly there
+    interval  the admissible partial derivatives there; an empty tuple where the result jumps and there are none
+    """
+
+    at: Callable[..., bool]
+    interval: Interval | tuple[()]
+
+    def __call__(self, *args: float) -> Interval | tuple[()] | None:
+        """Return the interval where the point is exactly at the kink or jump, None elsewhere."""
+        return self.interval if self.at(*args) else None
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One scalar operation.
 
@@ -62,8 +78,7 @@ class Operation:
     domain       where the value is a number, in words
     symbol       what a drawing's bubble shows; the name where none is given
     conventions  what is chosen where calculus leaves a choice
-    kink         (x, …) → the admissible interval of the partial derivatives when the point is exactly a kink, an empty
-                 tuple where the result jumps and no interval exists, None elsewhere
+    kink         where it has a kink or a jump; None where it has neither
     selective    a partial of exactly 0 is no path at all: nothing flows back along it, not even 0·inf = NaN
     folds        in program text a call may give more than two arguments, which are folded from the left
     second_partials  (i, j) with i ≤ j, counted from 0: (x, …, z) → ∂²z/∂i∂j; a pair that is left out is 0 everywhere,
@@ -78,7 +93,7 @@ class Operation:
     domain: str = "all numbers"
     symbol: str = ""
     conventions: str = ""
-    kink: Callable[..., Interval | tuple[()] | None] | None = None
+    kink: Kink | None = None
     selective: bool = False
     folds: bool = False
     second_partials: Mapping[tuple[int, int], Callable[..., float]] = field(default_factory=dict)
@@ -116,6 +131,14 @@ class Operand:
 
 
 _ZERO, ONE, _MINUS_ONE = Constant(0.0), Constant(1.0), Constant(-1.0)
+
+
+def _is_zero(x: float) -> bool:
+    return x == 0.0
+
+
+def _is_tie(x: float, y: float) -> bool:
+    return x == y
 
 
 # A NaN argument gives a NaN derivative: each of these falls through to NaN when no comparison holds.
@@ -162,7 +185,7 @@ def _comparison(name: str, holds: Callable[[float, float], bool], symbol: str, l
         f"1 where x {symbol} y, else 0; for the condition of where",
         symbol=symbol,
         conventions="no gradient flows through a comparison",
-        kink=lambda x, y: () if x == y else None,
+        kink=Kink(_is_tie, ()),
         selective=True,
     )
 
@@ -208,7 +231,7 @@ _TABLE = (
         r"\left|{}\right|",
         "the absolute value of x",
         conventions="derivative 0 at 0",
-        kink=lambda x: (-1.0, 1.0) if x == 0.0 else None,
+        kink=Kink(_is_zero, (-1.0, 1.0)),
     ),
     Operation(
         "exp",
@@ -278,7 +301,7 @@ _TABLE = (
         r"\max(0, {})",
         "x where x > 0, else 0",
         conventions="derivative 0 at 0",
-        kink=lambda x: (0.0, 1.0) if x == 0.0 else None,
+        kink=Kink(_is_zero, (0.0, 1.0)),
     ),
     Operation(
         "softplus",
@@ -295,7 +318,7 @@ _TABLE = (
         r"\max({}, {})",
         "the larger of x and y",
         conventions="a tie is split evenly: ½ and ½",
-        kink=lambda x, y: (0.0, 1.0) if x == y else None,
+        kink=Kink(_is_tie, (0.0, 1.0)),
         folds=True,
     ),
     Operation(
@@ -305,7 +328,7 @@ _TABLE = (
         r"\min({}, {})",
         "the smaller of x and y",
         conventions="a tie is split evenly: ½ and ½",
-        kink=lambda x, y: (0.0, 1.0) if x == y else None,
+        kink=Kink(_is_tie, (0.0, 1.0)),
         folds=True,
     ),
     Operation(
@@ -335,3 +358,6 @@ _TABLE = (
 
 #: Every operation by its name.
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _TABLE}
+
+#: An operation's code is its place in the table.
+CODES: dict[str, int] = {name: code for code, name in enumerate(OPERATIONS)}

@@ -238,13 +238,13 @@ class Training:
             state.remaining = state.remaining[missing:]
         return batch
 
-    def _forward(self, parameters: Sequence[float], batch: Sequence[int]) -> list[Column]:
+    def _forward(self, parameters: Sequence[float], batch: Sequence[int]) -> Sequence[Column]:
         inputs: dict[str, Column | float] = {name: _number(value) for name, value in self.model.graph.inputs.items()}
         inputs |= dict(zip(self.model.parameters, parameters, strict=True))
         inputs |= {name: [column[p] for p in batch] for name, column in self.model.columns.items()}
         return self._tape.forward(inputs, len(batch))
 
-    def _gradients(self, parameters: list[float], columns: list[Column], points: int) -> list[float]:
+    def _gradients(self, parameters: list[float], columns: Sequence[Column], points: int) -> list[float]:
         slots = [self._tape.slots[name] for name in self.model.parameters]
         uses: dict[int, list[Column]] = {slot: [] for slot in slots}
         seed = 1.0 / points if self._mean else 1.0
@@ -266,10 +266,10 @@ class Training:
             gradients.append(total)
         return gradients
 
-    def _predictions(self, columns: list[Column]) -> list[Column]:
+    def _predictions(self, columns: Sequence[Column]) -> list[Column]:
         return [columns[self._tape.slots[name]] for name in self.model.predictions]
 
-    def _measure(self, columns: list[Column], batch: Sequence[int]) -> dict[str, float]:
+    def _measure(self, columns: Sequence[Column], batch: Sequence[int]) -> dict[str, float]:
         if "accuracy" not in self.metrics or self.model.correct is None:
             return {}
         rows = zip(*self._predictions(columns), strict=True)

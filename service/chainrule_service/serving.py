@@ -17,6 +17,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from sqlalchemy.exc import SQLAlchemyError
 
+from chainrule_engine import acceleration
 from chainrule_service.app import create_app
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import FILE, Store
@@ -116,7 +117,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         super().__init__()
 
     def load(self) -> Flask:
-        """Make the application: gunicorn asks for it once, before it forks."""
+        """Load the kernels and make the application: gunicorn asks for it once, before it forks."""
+        if not acceleration.load():
+            sys.stderr.write(
+                "chainrule computes in plain Python: there are no compiled kernels here "
+                "(python -m chainrule_engine.warm compiles them, where Numba is installed)\n"
+            )
         return self.make()
 
     def load_config(self) -> None:

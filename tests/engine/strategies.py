@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
+from chainrule_engine import acceleration
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.value import backward
@@ -17,6 +20,14 @@ EDGES = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.5, 1 / 3, 5e-324, 1e-300, -1e300, 1e
 
 edgy_numbers = st.sampled_from(EDGES) | st.floats(-4.0, 4.0)
 any_finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Evaluate in plain Python within this block: as if the compiled kernels could not be had."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acceleration, "find", lambda work: None)
+        yield
 
 
 def exact(numbers: Any) -> Any:

@@ -40,11 +40,12 @@ ENVIRON = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS
 class Server:
     """A server in a process group of its own, which is gone when the block ends, whatever happened in it."""
 
-    def __init__(self, folder, **overrides):
+    def __init__(self, folder, *, environment=None, **overrides):
         settings = {"port": 0, "workers": 1, "data": str(folder)} | overrides
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, json.dumps(settings)],
-            env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=ENVIRON | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
         )  # fmt: skip
 
     def __enter__(self):
@@ -371,3 +372,29 @@ def test_a_data_folder_that_is_deleted_is_noticed(tmp_path):
             with refusal.value as answer:
                 assert (answer.code, answer.headers["Retry-After"]) == (503, "5")
         assert server.call("/livez") == {"status": "ok"}
+
+
+# -------------------------------------------------------------------------------------------- the compiled kernels
+
+PLAIN = "chainrule computes in plain Python"
+
+
+def errors_of(folder, **environment):
+    """Return an answer of a server and what it wrote to its log."""
+    with Server(folder, environment=environment) as running:
+        answer = running.call("/v1/evaluations", {"graph": NEURON})
+        running.stop(signal.SIGTERM)
+    return answer, running.errors
+
+
+def test_kernels_that_are_on_disk_are_loaded_before_it_serves(tmp_path):
+    warm = subprocess.run([sys.executable, "-m", "chainrule_engine.warm"], env=ENVIRON, capture_output=True, text=True)
+    assert (warm.returncode, warm.stdout, warm.stderr) == (0, "", "")
+    assert PLAIN not in errors_of(tmp_path, CHAINRULE_ENGINE="")[1]
+
+
+def test_without_them_it_starts_at_once_says_so_and_gives_the_same_answer(tmp_path):
+    answer, said = errors_of(tmp_path / "data", CHAINRULE_ENGINE="", NUMBA_CACHE_DIR=str(tmp_path / "empty"))
+    assert said.count(PLAIN) == 1
+    assert not list(tmp_path.rglob("*.nbc"))
+    assert answer == errors_of(tmp_path / "data", CHAINRULE_ENGINE="compiled")[0]

@@ -7,12 +7,15 @@ fingerprint of all the sources that it is made of, which makes that a part of it
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numba
 from numba import njit
 from numba.core import caching
+from numba.core.registry import cpu_target
 
 from chainrule_engine import curvature, operations
 from chainrule_engine.elementary import basic, circular, exponential, powers
@@ -55,3 +58,27 @@ def kept_on_disk() -> Iterator[None]:
         yield
     finally:
         locators.remove(_ImageCache)
+
+
+with kept_on_disk():
+
+    @kernel
+    def _never_called() -> None:
+        """Tells where Numba keeps what stands in this folder."""
+
+
+def is_on_disk() -> bool:
+    """Whether all kernels were compiled before: from these sources, by this Numba, for this processor."""
+    return _note().exists()
+
+
+def note_on_disk() -> None:
+    """Note that all kernels are compiled, for `is_on_disk`."""
+    if not is_on_disk():
+        _note().touch()
+
+
+def _note() -> Path:
+    target = (FINGERPRINT, numba.__version__, sys.version, *cpu_target.target_context.codegen().magic_tuple())
+    name = hashlib.sha256(repr(target).encode()).hexdigest()
+    return Path(_never_called.stats.cache_path) / f"chainrule-{name}.ready"

@@ -1,29 +1,30 @@
-"""The table of operations in machine code: its functions, folded into one choice by an operation's number.
+"""The table of operations in machine code: one loop over numbers for each value and each partial derivative.
 
-Each value and each partial derivative is compiled from the function that stands in the table. Nothing is compiled as
-text, and no operation is known here.
+Each is compiled from the function that stands in the table, once, and kept on disk for itself; the kernels call it by
+its name and know nothing of what it computes. Nothing is compiled as text, and no operation is known here.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
+from llvmlite import binding, ir
+from numba import carray, cfunc, types
+from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 from numba.extending import overload as native
 
-from chainrule_engine.compiled.cache import MODULES
+from chainrule_engine.compiled.cache import FINGERPRINT, MODULES, kept_on_disk
 from chainrule_engine.elementary import basic, circular, powers
-from chainrule_engine.operations import OPERATIONS, Constant, Operand
+from chainrule_engine.operations import CODES, OPERATIONS, Constant, Operand
 
 Array = Any
 
-# A loop over the points becomes vector instructions only where the functions in it are part of it.
+# A loop over numbers becomes vector instructions only where the functions in it are part of it.
 _INLINED = {"error_model": "numpy", "forceinline": True}
 
 
@@ -90,140 +91,174 @@ _OPERATORS: dict[Any, Any] = {
     operator.abs: lambda x: abs(x),
 }
 
-_inlined = register_jitable(**_INLINED)
-_jit = njit(error_model="numpy", nogil=True)
+inlined = register_jitable(**_INLINED)
 
 
-def _in_machine_code(function: Callable[..., float]) -> Any:
+def in_machine_code(function: Callable[..., float]) -> Any:
+    """Make a function of the table callable in a kernel."""
     function = _OPERATORS.get(function, function)
-    return function if function in _REGISTERED else _inlined(function)
+    return function if function in _REGISTERED else inlined(function)
 
 
-def _taking_three(value: Callable[..., float], arity: int) -> Any:
-    """Give a value of (x, …) the form (code, x, y, w), which ignores what it does not need."""
-    f = _in_machine_code(value)
-    forms = (lambda code, x, y, w: f(x), lambda code, x, y, w: f(x, y), lambda code, x, y, w: f(x, y, w))
-    return _inlined(forms[arity - 1])
+def _taking_all(function: Callable[..., Any], count: int) -> Any:
+    """Give a function of `count` numbers the form (key, x, y, w), which ignores what it does not need."""
+    f = in_machine_code(function)
+    forms = (lambda key, x, y, w: f(x), lambda key, x, y, w: f(x, y), lambda key, x, y, w: f(x, y, w))
+    return forms[count - 1]
 
 
-def _taking_four(partial: Callable[..., float], arity: int) -> Any:
-    """Give a partial derivative of (x, …, z) the form (code, x, y, w, z)."""
-    if isinstance(partial, Constant):
-        number = partial.number
-        return _inlined(lambda code, x, y, w, z: number)
-    if isinstance(partial, Operand):
-        place = partial.position
-        return _inlined(lambda code, x, y, w, z: (x, y, w, z)[place])
-    f = _in_machine_code(partial)
+def _taking_all_and_result(partial: Callable[..., float], arity: int) -> Any:
+    """Give a partial derivative of (x, …, z) the form (key, x, y, w, z)."""
+    f = in_machine_code(partial)
     forms = (
-        lambda code, x, y, w, z: f(x, z),
-        lambda code, x, y, w, z: f(x, y, z),
-        lambda code, x, y, w, z: f(x, y, w, z),
+        lambda key, x, y, w, z: f(x, z),
+        lambda key, x, y, w, z: f(x, y, z),
+        lambda key, x, y, w, z: f(x, y, w, z),
     )
-    return _inlined(forms[arity - 1])
+    return forms[arity - 1]
 
 
-def _value_row(f: Any) -> Any:
-    """Return the loop over the points of a block: a value from the rows of its arguments."""
-
-    @_jit
-    def run(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
-        x, y, w, z = v[a, low:high], v[b, low:high], v[c, low:high], v[t, low:high]
-        for p in range(z.size):
-            z[p] = f(code, x[p], y[p], w[p])
-
-    return run
+def _one_where(holds: Callable[..., bool], count: int) -> Any:
+    f = in_machine_code(holds)
+    forms = (
+        lambda x: 1.0 if f(x) else 0.0,
+        lambda x, y: 1.0 if f(x, y) else 0.0,
+        lambda x, y, w: 1.0 if f(x, y, w) else 0.0,
+    )
+    return forms[count - 1]
 
 
-def _partial_row(f: Any) -> Any:
-    """Return the loop over the points of a block: a partial derivative, into `local`."""
-
-    @_jit
-    def run(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
-        x, y, w, z = v[a, low:high], v[b, low:high], v[c, low:high], v[t, low:high]
-        for p in range(z.size):
-            local[p] = f(code, x[p], y[p], w[p], z[p])
-
-    return run
-
-
-def _choice_of_value(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
-    def pick(code: int, x: float, y: float, w: float) -> Any:
-        return below(code, x, y, w) if code < middle else above(code, x, y, w)
-
-    return pick
-
-
-def _choice_of_partial(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
-    def pick(code: int, x: float, y: float, w: float, z: float) -> Any:
-        return below(code, x, y, w, z) if code < middle else above(code, x, y, w, z)
-
-    return pick
-
-
-def _choice_of_value_row(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
-    def pick(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
-        if code < middle:
-            below(code, v, t, a, b, c, low, high)
-        else:
-            above(code, v, t, a, b, c, low, high)
-
-    return pick
-
-
-def _choice_of_partial_row(middle: int, below: Any, above: Any) -> Any:
-    @_inlined
-    def pick(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
-        if code < middle:
-            below(code, v, t, a, b, c, low, high, local)
-        else:
-            above(code, v, t, a, b, c, low, high, local)
-
-    return pick
-
-
-def _fold(choice: Callable[[int, Any, Any], Any], arms: Sequence[tuple[int, Any]]) -> Any:
-    """Fold (code, function) arms, in the order of their codes, into one function that takes the code first.
-
-    By halves, because the compiler works on all of what an arm holds once more at each level.
-    """
-    if len(arms) == 1:
-        return arms[0][1]
-    half = len(arms) // 2
-    return choice(arms[half][0], _fold(choice, arms[:half]), _fold(choice, arms[half:]))
-
-
-# An operation's code is its place in the table.
 _OPERATIONS = tuple(OPERATIONS.values())
-_CODES = {operation.name: code for code, operation in enumerate(_OPERATIONS)}
-_SELECTIVE = np.array([operation.selective for operation in _OPERATIONS])
-_PARTIALS = [
-    (3 * code + place, partial, operation.arity)
-    for code, operation in enumerate(_OPERATIONS)
-    for place, partial in enumerate(operation.partials)
-]
-# By 3·code + place: where a partial derivative comes from, the number of a constant one, the place of an operand.
-_COMPUTED, _CONSTANT, _OPERAND = 0, 1, 2
-_KIND = np.zeros(3 * len(_OPERATIONS), np.int8)
-_NUMBER = np.zeros(3 * len(_OPERATIONS))
-_PLACE = np.zeros(3 * len(_OPERATIONS), np.int8)
-for _key, _partial, _ in _PARTIALS:
-    if isinstance(_partial, Constant):
-        _KIND[_key], _NUMBER[_key] = _CONSTANT, _partial.number
-    elif isinstance(_partial, Operand):
-        _KIND[_key], _PLACE[_key] = _OPERAND, _partial.position % 4
+SELECTIVE = np.array([operation.selective for operation in _OPERATIONS])
+ARITY = np.array([operation.arity for operation in _OPERATIONS], np.int8)
+# By 3·code + place: where a partial derivative comes from, the number of a constant one, the place of an operand (3 is
+# the result).
+COMPUTED, CONSTANT, OPERAND = 0, 1, 2
+KIND = np.zeros(3 * len(_OPERATIONS), np.int8)
+NUMBER = np.zeros(3 * len(_OPERATIONS))
+PLACE = np.zeros(3 * len(_OPERATIONS), np.int8)
 
-_VALUES = [(code, _taking_three(o.value, o.arity)) for code, o in enumerate(_OPERATIONS)]
-_DERIVATIVES = [(key, _taking_four(partial, arity)) for key, partial, arity in _PARTIALS]
-_value = _fold(_choice_of_value, _VALUES)
-_partial_1, _partial_2, _partial_3 = (
-    _fold(_choice_of_partial, [(key // 3, arm) for key, arm in _DERIVATIVES if key % 3 == place]) for place in range(3)
-)
-_compute_row = _fold(_choice_of_value_row, [(code, _value_row(f)) for code, f in _VALUES])
-_compute_partial_row = _fold(
-    _choice_of_partial_row,
-    [(key, _partial_row(f)) for key, f in _DERIVATIVES if _KIND[key] == _COMPUTED],
-)
+# By code, and by 3·code + place.
+_VALUES = {CODES[o.name]: _taking_all(o.value, o.arity) for o in _OPERATIONS}
+_PARTIALS: dict[int, Any] = {}
+for _code, _operation in enumerate(_OPERATIONS):
+    for _key, _partial in enumerate(_operation.partials, 3 * _code):
+        if isinstance(_partial, Constant):
+            KIND[_key], NUMBER[_key] = CONSTANT, _partial.number
+        elif isinstance(_partial, Operand):
+            KIND[_key], PLACE[_key] = OPERAND, _partial.position % 4
+        else:
+            _PARTIALS[_key] = _taking_all_and_result(_partial, _operation.arity)
+
+# By code: the key of one more value, which is 1 at the operation's kink and 0 elsewhere; -1 where it has no kink.
+KINK = np.full(len(_OPERATIONS), -1, np.int8)
+_AT_KINK: dict[Any, int] = {}
+for _code, _operation in enumerate(_OPERATIONS):
+    if _operation.kink is not None:
+        KINK[_code] = _AT_KINK.setdefault(_operation.kink.at, len(_OPERATIONS) + len(_AT_KINK))
+        _VALUES[int(KINK[_code])] = _taking_all(_one_where(_operation.kink.at, _operation.arity), _operation.arity)
+
+
+def _value(key: int, x: float, y: float, w: float) -> float:
+    raise NotImplementedError("only in machine code")
+
+
+def _partial_of(key: int, x: float, y: float, w: float, z: float) -> float:
+    raise NotImplementedError("only in machine code")
+
+
+# A literal key chooses at compile time. So a loop's closure holds a number and not the function, which Numba could not
+# find again in its cache.
+@native(_value, prefer_literal=True, strict=False, jit_options=_INLINED)
+def _choose_value(key: Any, x: Any, y: Any, w: Any) -> Any:
+    return _VALUES[key.literal_value] if isinstance(key, types.IntegerLiteral) else None
+
+
+@native(_partial_of, prefer_literal=True, strict=False, jit_options=_INLINED)
+def _choose_partial(key: Any, x: Any, y: Any, w: Any, z: Any) -> Any:
+    return _PARTIALS[key.literal_value] if isinstance(key, types.IntegerLiteral) else None
+
+
+_NUMBERS = types.CPointer(types.float64)
+_VALUE_ROW = types.void(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, types.int64)
+_PARTIAL_ROW = types.void(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, types.int64)
+
+
+def _row_of_values(key: int, fingerprint: str) -> Any:
+    @cfunc(_VALUE_ROW, cache=True)
+    def run(x: Any, y: Any, w: Any, z: Any, size: int) -> None:
+        fingerprint  # noqa: B018
+        xs, ys, ws, zs = carray(x, size), carray(y, size), carray(w, size), carray(z, size)
+        for p in range(size):
+            zs[p] = _value(key, xs[p], ys[p], ws[p])
+
+    return run
+
+
+def _row_of_partials(key: int, fingerprint: str) -> Any:
+    @cfunc(_PARTIAL_ROW, cache=True)
+    def run(x: Any, y: Any, w: Any, z: Any, local: Any, size: int) -> None:
+        fingerprint  # noqa: B018
+        xs, ys, ws, zs, ls = carray(x, size), carray(y, size), carray(w, size), carray(z, size), carray(local, size)
+        for p in range(size):
+            ls[p] = _partial_of(key, xs[p], ys[p], ws[p], zs[p])
+
+    return run
+
+
+def _call_by_key(name: str, keys: Mapping[int, Any], make: Callable[[int, str], Any], numbers: int) -> Any:
+    """Compile a loop for each key, and return what calls one of them: (key, addresses of its numbers, their count)."""
+    for key in keys:
+        binding.add_symbol(f"chainrule_{name}_{key}", make(key, FINGERPRINT).address)
+    signature = types.void(*[types.int64] * (numbers + 2))
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        key, *addresses, count = args
+        pointers = [builder.inttoptr(address, ir.DoubleType().as_pointer()) for address in addresses]
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type for pointer in pointers] + [count.type])
+        after = builder.append_basic_block("after")
+        choice = builder.switch(key, after)
+        for case in keys:
+            block = builder.append_basic_block(f"{name}_{case}")
+            choice.add_case(case, block)
+            builder.position_at_end(block)
+            function = cgutils.get_or_insert_function(builder.module, kind, f"chainrule_{name}_{case}")
+            builder.call(function, [*pointers, count])
+            builder.branch(after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+with kept_on_disk():
+    _value_call = _call_by_key("value", _VALUES, _row_of_values, 4)
+    _partial_call = _call_by_key("partial", _PARTIALS, _row_of_partials, 5)
+
+
+@intrinsic
+def _run_values(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, size: Any) -> Any:
+    return _value_call
+
+
+@intrinsic
+def _run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: Any, size: Any) -> Any:
+    return _partial_call
+
+
+@inlined
+def _address(v: Array, row: int, low: int) -> Any:
+    return v.ctypes.data + 8 * (row * v.shape[1] + low)
+
+
+@inlined
+def compute_row(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
+    """Compute the values of row t from `low` to `high` from the rows of its arguments, each row being contiguous."""
+    _run_values(code, _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low), high - low)
+
+
+@inlined
+def compute_partial_row(key: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
+    """Compute the partial derivative `key` of row t from `low` to `high` into `local`."""
+    x, y, w, z = _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low)
+    _run_partials(key, x, y, w, z, local.ctypes.data, high - low)
