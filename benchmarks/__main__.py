@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     prepare_threads()  # before an import of ours brings in NumPy
     from benchmarks import documents, report, scaling
     from benchmarks.rows import ROWS
+    from chainrule_engine import acceleration
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*ROWS, "scaling"]
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         documents.write()
         return 0
     effort = replace(QUICK if options.quick else FULL, peers=not options.alone)
+    acceleration.load(compiling=True)  # as the service does before its first request
     keep = not (options.quick or options.alone)
     print(report.machine())
     print(", ".join(f"{name} {version}" for name, version in report.versions().items()))
