@@ -23,6 +23,9 @@ from chainrule_engine.tape import Tape
 ARITHMETIC = ("add", "mul", "relu")
 #: What CasADi and JAX have under the same names, and no argument is refused.
 SMOOTH = ("add", "sub", "mul", "sin", "cos", "tanh", "exp")
+#: The engine's answer to a person, beside the arrays that a program would take.
+LISTS = "evaluate(), lists of every node's numbers"
+
 #: No value and no local derivative of a random graph is larger, or its answers would drown in rounding.
 MOST = 3.0
 
@@ -148,19 +151,19 @@ def tape(effort: Effort) -> Iterator[Figure]:
 
 
 def request(effort: Effort) -> Iterator[Figure]:
-    """The same graph from the bytes of a request to the bytes of its answer, in this process."""
+    """The same graph, from the bytes of a request to those of its answer."""
     data = random_graph(2_000 if effort.quick else 100_000)
     body = json.dumps({"graph": data}).encode()
     send = post(body)
     if json.loads(send())["value"] != evaluate(Graph.from_dict(data)).value:
         raise WrongAnswer("the service gives another value than the engine")
-    yardstick = "json.loads of the same body"
+    yardstick = "`json.loads` of the same body"
     # Both give nothing that could be compared with the other's.
     contenders = [Contender(OURS, lambda: send()[:0]), Contender(yardstick, lambda: list(json.loads(body))[:0])]
     times = race(contenders, effort)
     yield times.took(unit="ms")
     pairs = zip(times.seconds[OURS], times.seconds[yardstick], strict=True)
-    yield figure(f"of {yardstick}", [ours / loads for ours, loads in pairs], "×", 8.0, ceiling=True)
+    yield figure(yardstick, [ours / loads for ours, loads in pairs], "×", 8.0, ceiling=True)
 
 
 def points(effort: Effort) -> Iterator[Figure]:
@@ -183,7 +186,7 @@ def points(effort: Effort) -> Iterator[Figure]:
         answer = evaluate(graph)
         return [answer.value, *(answer.gradients[name] for name in graph.inputs)]
 
-    contenders = [Contender(OURS, lambda: _ends(arrays())), Contender("evaluate()", lambda: _ends(lists()))]
+    contenders = [Contender(OURS, lambda: _ends(arrays())), Contender(LISTS, lambda: _ends(lists()))]
     jax = effort.peer("JAX", "jax")
     if jax is not None:
         run = jax.gradients_at_points(program)
@@ -197,11 +200,11 @@ def points(effort: Effort) -> Iterator[Figure]:
         contenders.append(Contender("JAX", lambda: _ends([run()[0]])))
     times = race(contenders, effort)
     yield times.took(unit="ms")
-    yield times.took("evaluate()", unit="ms")
+    yield times.took(LISTS, unit="ms")
     if jax is not None:
         yield from times.ratios({"JAX": 0.5})
-        pairs = zip(times.seconds["evaluate()"], times.seconds["JAX"], strict=True)
-        yield figure("JAX, by evaluate() to lists", [b / a for a, b in pairs], "×")
+        pairs = zip(times.seconds[LISTS], times.seconds["JAX"], strict=True)
+        yield figure("JAX, by evaluate()", [b / a for a, b in pairs], "×")
 
 
 def _column(columns: Any, slot: int) -> Any:

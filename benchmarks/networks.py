@@ -218,25 +218,25 @@ def _row(job: Job, unit: str, targets: dict[str, float | None], effort: Effort) 
 
 
 def notebook(effort: Effort) -> Iterator[Figure]:
-    """3-4-4-1 tanh, 4 points, 1000 steps: a whole job in this process."""
+    """The notebook's training: 3-4-4-1 tanh, 4 points, 1000 steps."""
     targets = {CLASS: 1500.0, PYTORCH: 100.0, JAX: 1.0, JAX_COLD: 100.0, NUMPY: None}
     yield from _row(notebook_job(20 if effort.quick else 1000), "ms", targets, effort)
 
 
 def moons(effort: Effort) -> Iterator[Figure]:
-    """2-16-16-1 relu, 100 points, 100 steps: micrograd's demonstration."""
+    """micrograd's moons: 2-16-16-1 relu, 100 points, 100 steps."""
     targets = {MICROGRAD: 5000.0, PYTORCH: 10.0, JAX: 0.7, JAX_COLD: None, NUMPY: None}
     yield from _row(moons_job("relu", 2 if effort.quick else 100), "ms", targets, effort)
 
 
 def moons_tanh(effort: Effort) -> Iterator[Figure]:
-    """2-16-16-1 tanh, 100 points, 100 steps."""
+    """The same with tanh."""
     targets = {PYTORCH: 4.0, JAX: 0.7, JAX_COLD: None, NUMPY: None}
     yield from _row(moons_job("tanh", 2 if effort.quick else 100), "ms", targets, effort)
 
 
 def digits(effort: Effort) -> Iterator[Figure]:
-    """64-32-10 tanh, cross entropy, 1,797 digits in one batch, 20 steps."""
+    """Digits: 64-32-10 tanh, cross entropy, 1,797 pictures in one batch, 20 steps."""
     job = digits_job(1 if effort.quick else 20, effort)
     if job is not None:
         targets = {PYTORCH: 1.5, JAX: 0.5, JAX_COLD: None, NUMPY: None}

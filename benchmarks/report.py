@@ -74,10 +74,10 @@ def versions() -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    """Write a number with three digits that count, or all before the point."""
+    """Write a number with the two or three digits that count, or all before the point."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if value < 1 else f"{value:.1f}"
+    return f"{value:.2g}" if value < 1 else f"{value:.1f}"
 
 
 def amount(value: float, unit: str) -> str:
@@ -113,15 +113,14 @@ def lines(done: Measurement) -> str:
 
 
 def table(rows: Iterable[Measurement]) -> str:
-    """Return the figures that have a target, as a table of Markdown."""
-    text = ["| work | | measured | target |", "|---|---|---|---|"]
+    """Return the figures that have a target, and the ratios of rows without any, as a table of Markdown."""
+    text = ["| work | beside, or of | measured | target |", "|---|---|---|---|"]
     for done in rows:
+        aimed = [f for f in done.figures if f.target is not None]
         work = done.work
-        for f in done.figures:
-            if f.target is None:
-                continue
-            mark = "" if f.met else " (short)"
-            text.append(f"| {work} | {what(f)} | {amount(f.value, f.unit)} | {wanted(f)}{mark} |")
+        for f in aimed or [f for f in done.figures if f.unit == "×"]:
+            mark = " (short)" if f.met is False else ""
+            text.append(f"| {work} | {f.what} | {amount(f.value, f.unit)} | {wanted(f)}{mark} |")
             work = ""
     return "\n".join(text)
 

@@ -27,20 +27,20 @@ _PATIENCE = 60.0
 
 
 def serving(effort: Effort) -> Iterator[Figure]:
-    """The lecture's neuron over HTTP under one gunicorn worker, beside a bare Flask view that parses the same body."""
+    """Requests per second of the lecture's neuron over HTTP, one gunicorn worker."""
     rounds, seconds = (2, 0.05) if effort.quick else (40, 0.25)
     with closing(requests_per_second(rounds, seconds)) as comparisons:
         found = next(comparison for title, comparison in comparisons if title == NEURON)
     for name, rate in found.rates.items():
         yield figure(name, [rate], "requests/s")
-    yield Figure("the bare view's requests per second", found.ratio, found.low, found.high, "×", 0.7)
+    yield Figure("a bare Flask view that parses the same body", found.ratio, found.low, found.high, "×", 0.7)
 
 
 def cold(effort: Effort) -> Iterator[Figure]:
-    """`chainrule serve` from its start to /readyz, and the first evaluation after that."""
+    """A cold start of `chainrule serve`."""
     starts = [_start() for _ in range(1 if effort.quick else 7)]
-    yield figure("to /readyz", [ready for ready, _ in starts], "s", 3.0, ceiling=True)
-    yield figure("first evaluation", [first * 1e3 for _, first in starts], "ms", 50.0, ceiling=True)
+    yield figure("until /readyz answers", [ready for ready, _ in starts], "s", 3.0, ceiling=True)
+    yield figure("the first evaluation", [first * 1e3 for _, first in starts], "ms", 50.0, ceiling=True)
 
 
 def _start() -> tuple[float, float]:
@@ -83,7 +83,7 @@ def _is_ready(port: int) -> bool:
 
 
 def memory(effort: Effort) -> Iterator[Figure]:
-    """Memory of a tape of 100,000 nodes, and of a batch of 10,000 points."""
+    """Memory: 100,000 nodes at one point, 40 nodes at 10,000 points."""
     graph = Graph.from_dict(random_graph(2_000 if effort.quick else 100_000))
     seeds = {name: [1.0] for name in graph.outputs}
     gc.collect()
@@ -94,7 +94,7 @@ def memory(effort: Effort) -> Iterator[Figure]:
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    yield figure("a node on the tape, with its value and gradient", [held / len(graph.nodes)], "B", 100.0, ceiling=True)
+    yield figure("a node, with its value and gradient", [held / len(graph.nodes)], "B", 100.0, ceiling=True)
 
     count = 100 if effort.quick else 10_000
     graph = random_program(40, 5, SMOOTH, points=count).graph(batch=True)
@@ -108,4 +108,4 @@ def memory(effort: Effort) -> Iterator[Figure]:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     both = 8 * count * (len(columns) + len(gradients))
-    yield figure("a batch, of its activations and gradients", [peak / both], "×", 3.0, ceiling=True)
+    yield figure("the batch's activations and gradients, at the peak", [peak / both], "×", 3.0, ceiling=True)

@@ -62,7 +62,7 @@ def test_what_is_recorded_is_read_again(tmp_path):
     report.save([two], path=path)
     assert report.recorded(report.read(path), ["two", "one", "absent"]) == [two, one]
     assert report.table([one, two]).splitlines()[2:] == [
-        "| some work | × peer | 2.0 × | ≥ 2 |",
+        "| some work | peer | 2.0 × | ≥ 2 |",
         "| other work | a node | 5.0 ns | ≤ 4 (short) |",
     ]
 
