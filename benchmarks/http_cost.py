@@ -1,9 +1,10 @@
 """What the service costs: requests per second of a small evaluation against those of a bare Flask view.
 
 The bare view parses the same body and answers with a number from it. Both run under one gunicorn worker with the
-service's own settings, pinned to one core, the load generator to another. The two take turns in short rounds, and the
-rates are divided within each pair of rounds: what else the machine does meanwhile slows both. Prints the median of
-these ratios, and between which two lies the middle half of them.
+service's own settings, pinned to one core, the load generator to another. The two take turns in short rounds, and what
+each request took of the worker's processor time is divided within each pair of rounds. Prints the median of these
+ratios, and between which two lies the middle half of them. Requests per second are printed besides; their ratio is the
+same on a machine that does nothing else, and too high on a busy one, where both servers wait for the load generator.
 
     python -m benchmarks.http_cost [--seconds 0.25] [--rounds 40] [--connections 4] [--at-least 0.7]
 """
@@ -22,6 +23,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from operator import truediv
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from flask import Flask, jsonify, request
@@ -128,8 +131,8 @@ class Load:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.selector.register(connection, selectors.EVENT_READ, bytearray())
 
-    def run(self, seconds: float) -> float:
-        """Return the requests per second of one round; at its end no request is under way."""
+    def run(self, seconds: float) -> int:
+        """Return the number of requests of one round; at its end none is under way."""
         start = time.perf_counter()
         for connection in self.sockets:
             connection.sendall(self.message)
@@ -149,7 +152,7 @@ class Load:
                         sender.sendall(self.message)
                     else:
                         awaited -= 1
-        return done / (time.perf_counter() - start)
+        return done
 
     def close(self) -> None:
         """End the connections."""
@@ -170,18 +173,39 @@ def is_whole(answer: bytes) -> bool:
 
 
 class Comparison(NamedTuple):
-    """Requests per second, medians over the rounds, and what came of dividing them within each pair of rounds.
+    """What came of a comparison; medians over the rounds.
 
+    rates      requests per second, by server
+    costs      seconds of the worker's processor time for a request; of the clock where the system does not tell
+    ratio      of the bare view's cost to ours, within each pair of rounds
     low, high  between these lies the middle half of the ratios
     """
 
     rates: dict[str, float]
+    costs: dict[str, float]
     ratio: float
     low: float
     high: float
 
 
-def compare(data: Any, ports: dict[str, int], rounds: int, seconds: float, connections: int) -> Comparison:
+def clock_of(master: int | None) -> Callable[[], float]:
+    """Return what reads the processor time of the one worker of a server, in seconds."""
+    children = Path(f"/proc/{master}/task/{master}/children")
+    if not children.exists():  # not Linux
+        return time.perf_counter
+    (worker,) = map(int, children.read_text().split())
+    clock = ~worker << 3 | 2  # as clock_getcpuclockid makes it
+    return lambda: time.clock_gettime(clock)
+
+
+def compare(
+    data: Any,
+    ports: dict[str, int],
+    masters: dict[str, int | None],
+    rounds: int,
+    seconds: float,
+    connections: int,
+) -> Comparison:
     """Let the two servers take turns on one graph, each one first in every other pair of rounds."""
     body = json.dumps({"graph": data}).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
@@ -189,15 +213,23 @@ def compare(data: Any, ports: dict[str, int], rounds: int, seconds: float, conne
     loads = {name: Load(port, message, connections) for name, port in ports.items()}
     for load in loads.values():
         load.run(max(seconds, 0.5))  # warm up
+    clocks = {name: clock_of(master) for name, master in masters.items()}
     rates: dict[str, list[float]] = {name: [] for name in ports}
+    costs: dict[str, list[float]] = {name: [] for name in ports}
     for count in range(rounds):
         for name in list(ports)[:: -1 if count % 2 else 1]:
-            rates[name].append(loads[name].run(seconds))
+            spent, start = clocks[name](), time.perf_counter()
+            done = loads[name].run(seconds)
+            rates[name].append(done / (time.perf_counter() - start))
+            costs[name].append((clocks[name]() - spent) / done)
     for load in loads.values():
         load.close()
-    ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[BARE], strict=True)]
-    low, ratio, high = statistics.quantiles(ratios, n=4)
-    return Comparison({name: statistics.median(values) for name, values in rates.items()}, ratio, low, high)
+    low, ratio, high = statistics.quantiles(map(truediv, costs[BARE], costs[OURS]), n=4)
+    return Comparison(_medians(rates), _medians(costs), ratio, low, high)
+
+
+def _medians(rounds: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in rounds.items()}
 
 
 def measure(rounds: int = 40, seconds: float = 0.25, connections: int = 4) -> Iterator[tuple[str, Comparison]]:
@@ -216,8 +248,9 @@ def measure(rounds: int = 40, seconds: float = 0.25, connections: int = 4) -> It
         pin(load_core)
         for port in ports.values():
             wait_for(port)
+        masters = {name: child.pid for name, child in zip(servers, children, strict=True)}
         for title, data in GRAPHS.items():
-            yield title, compare(data, ports, rounds, seconds, connections)
+            yield title, compare(data, ports, masters, rounds, seconds, connections)
     finally:
         if cores:
             os.sched_setaffinity(0, cores)
@@ -241,7 +274,7 @@ def main() -> int:
         ratios[title] = found.ratio
         print(title)
         for name, rate in found.rates.items():
-            print(f"  {name:<12}{rate:8.0f} requests/s")
+            print(f"  {name:<12}{found.costs[name] * 1e6:8.0f} µs of processor time   ({rate:.0f} requests/s)")
         print(
             f"  {'ratio':<12}{found.ratio:8.3f}   (half of the pairs: {found.low:.3f} to {found.high:.3f})", flush=True
         )
