@@ -2,7 +2,7 @@
 
 python -m benchmarks                  every row of the table
 python -m benchmarks notebook moons   some of them
-python -m benchmarks scaling          the curves of docs/performance.md (a quarter of an hour)
+python -m benchmarks scaling          the curves of docs/performance.md (ten minutes)
 python -m benchmarks --quick          see that everything runs; the figures mean nothing
 python -m benchmarks --write          measure nothing, and put what is recorded into the documents
 """
