@@ -75,7 +75,7 @@ def test_the_words_under_the_plot_say_where_a_peer_crosses():
     assert list(scaling.crossings(slow, "nodes")) == [
         "**JAX** crosses at about 100 nodes: 10 times slower at 10 nodes, 10 times faster at 1,000.",
         "**micrograd** does not cross: 50 times slower at 10 nodes, "
-        "beyond which it would take more than 40 s to prepare or run.",
+        "beyond which it would take more than 20 s to prepare or run.",
     ]
 
 
