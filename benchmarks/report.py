@@ -104,7 +104,7 @@ def what(figure: Figure) -> str:
 
 def lines(done: Measurement) -> str:
     """Return a row for the terminal."""
-    text = [f"{done.row}: {done.work}"]
+    text = [f"{done.work} [{done.row}]"]
     for f in done.figures:
         spread = f"{number(f.low)} to {number(f.high)}" if f.low != f.high else ""
         line = f"  {what(f):<44}{amount(f.value, f.unit):>12}   {spread:<22}{wanted(f):>9}  {verdict(f)}"

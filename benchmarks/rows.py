@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import graphs, networks, surroundings
+from benchmarks import graphs, networks, rounding, surroundings
 from benchmarks.race import Effort, Figure
 
 
@@ -30,6 +30,7 @@ ROWS = {
     "moons": Row(networks.moons),
     "moons-tanh": Row(networks.moons_tanh),
     "digits": Row(networks.digits),
+    "rounding": Row(rounding.rounding),
     "tape": Row(graphs.tape),
     "request": Row(graphs.request),
     "http": Row(surroundings.serving, alone=False),

@@ -5,6 +5,7 @@ Each contender takes part up to the size at which it becomes too slow to wait fo
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from chainrule_engine.training import Training
 CASADI = "CasADi SX"
 POINTS = 32
 #: So many seconds may a contender take to compile and run once.
-PATIENCE = 40.0
+PATIENCE = 20.0
 #: The learning rate: so small that a network of any width stays in place.
 RATE = 1e-9
 
@@ -40,9 +41,9 @@ class _Clock:
         self._waited: dict[str, tuple[float, float]] = {}
 
     def admits(self, name: str, size: float) -> bool:
-        """Tell whether a contender can be expected to finish at this size; growing a little faster than evenly."""
+        """Tell whether a contender can be expected to finish at this size: a compiler's time grows faster than it."""
         before, waited = self._waited.get(name, (size, 0.0))
-        return waited * (size / before) ** 1.2 <= self.patience
+        return waited * (size / before) ** 1.5 <= self.patience
 
     def run(
         self, name: str, size: float, make: Callable[[], Answers], steps: int, expected: Sequence[float] | None
@@ -57,7 +58,10 @@ class _Clock:
         once = _timed(call, 1)
         repeats = max(1, min(1000, math.ceil(0.05 / max(once, 1e-9))))
         rounds = max(1, min(self.rounds, int(self.patience / 4 / max(once, 1e-9))))
+        gc.collect()
+        gc.freeze()  # what is there from others must not be searched for garbage
         seconds = median(_timed(call, repeats) for _ in range(rounds)) / steps
+        gc.unfreeze()
         self.curves.setdefault(name, []).append((size, seconds))
         print(f"  {size:>9,.0f}  {name:<22}{seconds * 1e6:14.2f} µs", flush=True)
         return answer

@@ -29,7 +29,9 @@ def training(job: Job, steps: int) -> Callable[[], list[float]]:
         for rate in job.rates[:steps]:
             scores = [net([Value(x) for x in row]) for row in job.inputs]
             margins: list[Any] = [(1 + -t * y).relu() for y, t in zip(scores, job.targets, strict=True)]
-            loss = sum(margins) * (1.0 / len(margins)) + job.l2 * sum(p * p for p in net.parameters())
+            loss = sum(margins) * (1.0 / len(margins))
+            if job.l2:
+                loss = loss + job.l2 * sum(p * p for p in net.parameters())
             net.zero_grad()
             loss.backward()
             for parameter in net.parameters():
