@@ -80,8 +80,8 @@ test-torch: $(VENV)/.installed-torch ## Compare every operation and the training
 test-browser: $(VENV)/.installed-browser ## Drive the pages with the system's Chromium
 	$(BIN)/python -m pytest -q -m browser
 
-coverage: $(VENV)/.installed-dev ## Run the engine's tests and require 95 % of its branches
-	$(BIN)/python -m pytest -q $(PARALLEL) tests/engine --cov --cov-report=term
+coverage: $(VENV)/.installed-dev ## Run the engine's tests, but for the slow ones, and require 95 % of its branches
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not torch and not browser" tests/engine --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

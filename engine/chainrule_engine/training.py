@@ -23,6 +23,7 @@ from chainrule_engine import acceleration
 from chainrule_engine.errors import Path, TrainingError
 from chainrule_engine.kernels import Column
 from chainrule_engine.models import GraphModel, Model, NetworkModel, Spec
+from chainrule_engine.operations import OPERATIONS, Constant, Operand
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
 from chainrule_engine.schedule import LANES
 
@@ -36,8 +37,30 @@ STOP_REASONS = {
     "target_loss": "the loss came down to the target; it is the last of the history, and no update followed it",
 }
 
-#: What a step and an instruction of it cost besides the points, in evaluations of a node at a point; measured, roughly.
-STEP_COST, INSTRUCTION_COST = 100, 8
+
+class Costs(NamedTuple):
+    """What parts of a training take, in evaluations of a node at a point by plain Python: about a microsecond each.
+
+    step, parameter, instruction   of a step, whatever its points
+    point, easy_point   of an instruction at a point; easy where no partial derivative has to be computed
+    """
+
+    step: float
+    parameter: float
+    instruction: float
+    point: float
+    easy_point: float
+
+
+#: Measured, roughly.
+PLAIN_COSTS = Costs(step=100.0, parameter=1.0, instruction=8.0, point=1.0, easy_point=1.0)
+COMPILED_COSTS = Costs(step=0.5, parameter=0.005, instruction=0.05, point=0.01, easy_point=0.001)
+
+_EASY = bytes(
+    code
+    for code, operation in enumerate(OPERATIONS.values())
+    if all(isinstance(rule, Constant | Operand) for rule in operation.partials)
+)
 
 #: Bytes for a node or parameter with its part of the schedule, and for a step's records; measured, rather too many.
 NODE_BYTES, STEP_BYTES = 2_000, 200
@@ -210,13 +233,19 @@ class Training:
 
     @property
     def cost(self) -> int:
-        """The work of the whole training, in evaluations of a node at a point.
+        """The work of the whole training, in evaluations of a node at a point by plain Python; at least 1.
 
-        steps · (STEP_COST + parameters + (INSTRUCTION_COST + points of a step) · instructions)
+        Machine code does much more in that time: the work is less where the compiled kernels are at hand.
         """
+        return self._cost(PLAIN_COSTS if self._find_kernels() is None else COMPILED_COSTS)
+
+    def _cost(self, costs: Costs) -> int:
+        codes = self.model.structure.graph.nodes.codes
+        easy = sum(map(codes.count, _EASY))
         points = self._batch_size or self.model.points
-        instructions = len(self.model.structure.graph.nodes)
-        return self.steps * (STEP_COST + len(self.model.initial) + (INSTRUCTION_COST + points) * instructions)
+        step = costs.step + costs.parameter * len(self.model.initial) + costs.instruction * len(codes)
+        step += points * (costs.easy_point * easy + costs.point * (len(codes) - easy))
+        return max(1, math.ceil(self.steps * step))
 
     @property
     def memory(self) -> int:
@@ -274,7 +303,7 @@ class Training:
 
     def _find_kernels(self) -> Any:
         if self._kernels is None and not self._plain and self.model.structure.is_computed:
-            self._kernels = acceleration.find_training(self.cost)
+            self._kernels = acceleration.find_training(self._cost(PLAIN_COSTS))
         return self._kernels
 
     def _take(self, compiled: Any, state: TrainingState, steps: int) -> Records:

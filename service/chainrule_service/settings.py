@@ -55,7 +55,7 @@ _TABLE = (
         "job_work",
         30_000_000,
         10_000_000_000,
-        "work of a job in node evaluations: steps times points times nodes, and a share for each step",
+        "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
     Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),

@@ -63,9 +63,9 @@ def test_progress_is_recorded_on_the_way(store):
     assert job["state"] == "succeeded"
 
 
-@pytest.mark.parametrize("spec", [NETWORK_EXAMPLE | {"steps": 15_000}, GRAPH_EXAMPLE | {"steps": 50_000}])
+@pytest.mark.parametrize("spec", [NETWORK_EXAMPLE | {"steps": 400_000}, GRAPH_EXAMPLE | {"steps": 900_000}])
 def test_progress_does_not_wait_for_the_end(spec):
-    """A training of some seconds is seen on its way, be it of few long steps or of many short ones."""
+    """A training of more than a moment is seen on its way."""
     compiled = prepare(read(copy.deepcopy(spec)), Settings())
 
     class Seen(Exception):

@@ -232,8 +232,8 @@ def test_faults_in_the_envelope(call, body, pointer):
     assert problem["errors"][0]["pointer"] == pointer
 
 
-def test_a_job_over_the_limit_is_refused_with_advice(call, network):
-    problem = call(PATH, training(network | {"steps": 400_000}), 422)
+def test_a_job_over_the_limit_is_refused_with_advice(call_with, network):
+    problem = call_with(limits={"job_work": 1000})(PATH, training(network | {"steps": 400_000}), 422)
     assert problem["type"] == "/problems/limit-exceeded"
     assert problem["limit"] == "job_work"
     assert problem["requested"] > problem["maximum"]
@@ -306,7 +306,7 @@ LONG_GRAPH = {"inputs": {"x": [1] * 100_000}, "program": "y = x*x + x"}
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        (PATH, training(NETWORK_EXAMPLE | {"steps": 5_000})),
+        (PATH, training(NETWORK_EXAMPLE | {"steps": 400_000})),
         ("/v1/evaluations", {"graph": LONG_GRAPH}),
         ("/v1/evaluations/batch", {"items": [{"graph": LONG_GRAPH}]}),
         ("/v1/gradient-checks", {"graph": {"inputs": {f"x{k}": 1 for k in range(300)}, "program": "y = -x1"}}),
