@@ -7,7 +7,8 @@ its name and know nothing of what it computes. Nothing is compiled as text, and 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -21,6 +22,7 @@ from numba.extending import overload as native
 from chainrule_engine.compiled.cache import FINGERPRINT, MODULES, kept_on_disk
 from chainrule_engine.elementary import NAN, basic, circular, powers
 from chainrule_engine.operations import CODES, OPERATIONS, Constant, Operand
+from chainrule_engine.schedule import LANES
 
 Array = Any
 
@@ -119,8 +121,18 @@ def _usual_power(x: float, y: float) -> float:
     return x * x if y == 2.0 else NAN
 
 
+@inlined
+def _usual_power_base_derivative(x: float, y: float) -> float:
+    return x + x if y == 2.0 else NAN
+
+
 # A branch of these is rare, and keeps a loop from being vector instructions; or one is common and far cheaper.
-_USUAL: dict[Any, Any] = {circular.sin: _usual_sin, circular.cos: _usual_cos, powers.power: _usual_power}
+_USUAL: dict[Any, Any] = {
+    circular.sin: _usual_sin,
+    circular.cos: _usual_cos,
+    powers.power: _usual_power,
+    powers.power_base_derivative: _usual_power_base_derivative,
+}
 
 
 def _usually(function: Any) -> Any:
@@ -287,7 +299,20 @@ def _call_by_key(name: str, keys: Mapping[int, Any], make: Callable[[int, str], 
     return signature, generate
 
 
-with kept_on_disk():
+@contextmanager
+def _in_whole_lanes() -> Iterator[None]:
+    """Compile loops that take LANES numbers at once, also where the processor's vectors are shorter.
+
+    The functions are long chains of operations that wait for each other: two vectors side by side wait together.
+    """
+    binding.set_option("", f"-force-vector-width={LANES}")
+    try:
+        yield
+    finally:
+        binding.set_option("", "-force-vector-width=0")
+
+
+with kept_on_disk(), _in_whole_lanes():
     _value_call = _call_by_key("value", _VALUES, _row_of_values, 4)
     _partial_call = _call_by_key("partial", _PARTIALS, _row_of_partials, 5)
 
