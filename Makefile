@@ -30,6 +30,7 @@ help: ## Show this list
 # One stamp per extra, written only after pip has finished; an extra that contains others vouches for them too.
 CONTAINS_dev := service
 CONTAINS_torch := dev service
+CONTAINS_bench := service
 CONTAINS_browser := dev service
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@$(BIN)/python $(USABLE) && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
@@ -61,7 +62,7 @@ serve: $(VENV)/.installed-service ## Start the service on http://127.0.0.1:8000 
 	@$(WARM)
 	$(BIN)/chainrule serve
 
-bench: $(VENV)/.installed-dev ## Measure the figures that the README states
+bench: $(VENV)/.installed-bench ## Measure the figures that the README states, beside the peers (about ten minutes)
 	@$(WARM)
 	$(BIN)/python -m benchmarks
 
@@ -108,7 +109,7 @@ accuracy: $(VENV)/.installed-dev ## Measure the error of every operation anew an
 constraints: ## Write constraints.txt anew with the newest versions (needs Python 3.11 and a network)
 	rm -rf build/constraints
 	$(or $(PYTHON),python3.11) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet hatchling editables --editable '.[browser,torch]'
+	build/constraints/bin/python -m pip install --quiet hatchling editables --editable '.[bench,browser,torch]'
 	{ echo '# Exact versions of all that chainrule is built, tested and shipped with. Written by: make constraints'; \
 		build/constraints/bin/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > constraints.txt.new
 	mv constraints.txt.new constraints.txt

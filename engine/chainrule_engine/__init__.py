@@ -3,7 +3,8 @@
 from chainrule_engine.checking import check_gradients
 from chainrule_engine.derivatives import Evaluation, evaluate
 from chainrule_engine.errors import EngineError, InvalidInput, LimitExceeded
-from chainrule_engine.graph import Graph, Node
+from chainrule_engine.graph import Graph
+from chainrule_engine.nodes import Node
 from chainrule_engine.operations import CONVENTIONS_VERSION, OPERATIONS, Operation
 from chainrule_engine.training import Training, TrainingState, train
 from chainrule_engine.value import Value

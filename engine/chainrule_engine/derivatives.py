@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import compress, islice
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from chainrule_engine import directional
 from chainrule_engine.errors import MAX_PROBLEMS, EvaluationError, Problem
-from chainrule_engine.graph import Graph, Numbers, is_named, read_number
+from chainrule_engine.graph import Graph, Numbers, count_named, is_named, read_number
 from chainrule_engine.kernels import Column, Instruction, Mask
 from chainrule_engine.operations import Kink
 from chainrule_engine.tape import Gradients, Tape, Values, is_finite, rows
@@ -174,12 +174,12 @@ def evaluate(
         recorder = _StepRecorder(tape, steps) if steps is not None else None
         gradients = tape.backward(columns, cotangents, record=recorder, reached=reached if plain else None)
         warnings += _first_non_finite_gradient(tape, columns, cotangents, gradients, points)
-    names = [*graph.inputs, *(node.id for node in graph.nodes)]
-    named = list(map(is_named, names))
-    all_values: dict[str, Numbers] = _by_name(names, tape.declared, rows(columns, points))
+    names = graph.nodes.names
+    all_values: dict[str, Numbers] = dict(zip(names, rows(columns, tape.declared, points), strict=True))
     all_gradients: dict[str, Numbers] = {}
     if kind.gradients:
-        all_gradients = _by_name(names, tape.declared, rows(gradients, points))
+        all_gradients = dict(zip(names, rows(gradients, tape.declared, points), strict=True))
+    named = count_named(names) == len(names)
     value = [all_values[name] for name in graph.outputs]
     more: dict[str, Any] = {}
     broken: list[directional.Broken] = []
@@ -193,14 +193,15 @@ def evaluate(
     elif derivative == "hessian":
         more[derivative], broken = directional.hessian(tape, columns, gradients, reached, points)
     warnings += [_warning(code, node, detail, at, points) for code, node, detail, at in broken]
+    passed: dict[int, str] = {}
     for warning in warnings:
         if warning["node"] is not None and not is_named(warning["node"]):
-            warning["detail"] += _whereabouts(tape, warning["node"])
+            warning["detail"] += _whereabouts(tape, warning["node"], passed)
     return Evaluation(
         output=graph.outputs[0] if graph.single else list(graph.outputs),
         value=value[0] if graph.single else value,
-        values=dict(compress(all_values.items(), named)),
-        gradients=dict(compress(all_gradients.items(), named)),
+        values=all_values if named else _named(all_values),
+        gradients=all_gradients if named else _named(all_gradients),
         warnings=warnings,
         steps=steps,
         all_values=all_values,
@@ -209,8 +210,8 @@ def evaluate(
     )
 
 
-def _by_name(names: Sequence[str], slots: Sequence[int], numbers: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(names, map(numbers.__getitem__, slots), strict=True))
+def _named(numbers: dict[str, Numbers]) -> dict[str, Numbers]:
+    return {name: number for name, number in numbers.items() if is_named(name)}
 
 
 def _read_columns(
@@ -266,7 +267,7 @@ def _jacobian(
     for output in tape.graph.outputs:
         seeds = {output: [1.0] * count}
         gradients = tape.backward(columns, seeds)
-        row = {name: gradients[tape.slots[name]] or [0.0] * count for name in names}
+        row = {name: gradients[tape.slot(name)] or [0.0] * count for name in names}
         rows[output] = {name: column if points is not None else column[0] for name, column in row.items()}
         if not warnings:
             warnings = _first_non_finite_gradient(tape, columns, seeds, gradients, points)
@@ -308,16 +309,26 @@ def _warning(code: str, node: str | None, detail: str, at: list[int], points: in
     return warning
 
 
-def _whereabouts(tape: Tape, node: str) -> str:
-    """Say on the way to which named node an unnamed one lies, as its own id is in no program."""
-    slot = tape.slots[node]
-    for target, _, args in tape.instructions:
-        if slot in args:
-            slot = target
-            name = tape.names[slot]
-            if name is not None and is_named(name):
-                return f"; it is a part of {name}"
-    return ""
+def _whereabouts(tape: Tape, node: str, passed: dict[int, str]) -> str:
+    """Say on the way to which named node an unnamed one lies, as its own id is in no program.
+
+    passed  what was said of the slots on the way, for others that lead there: a way may be long
+    """
+    slot: int | None = tape.slot(node)
+    way: list[int] = []
+    said = ""
+    while slot is not None:
+        if slot in passed:
+            said = passed[slot]
+            break
+        name = tape.name(slot)
+        if name is not None and is_named(name):
+            said = f"; it is a part of {name}"
+            break
+        way.append(slot)
+        slot = tape.first_use(slot)
+    passed |= dict.fromkeys(way, said)
+    return said
 
 
 def _kinks(tape: Tape, columns: Values, points: int | None) -> list[dict[str, Any]]:
@@ -331,11 +342,11 @@ def _kinks(tape: Tape, columns: Values, points: int | None) -> list[dict[str, An
         at = list(islice((point for point, found in enumerate(there) if found), MAX_WARNED_POINTS))
         if kink.interval:
             detail = f"{operation.name} has a kink here ({operation.conventions})"
-            warning = _warning("kink", tape.names[target], detail, at, points)
+            warning = _warning("kink", tape.name(target), detail, at, points)
             warning["interval"] = list(kink.interval)
         else:
             detail = f"{operation.name} jumps here, both sides being equal ({operation.conventions})"
-            warning = _warning("jump", tape.names[target], detail, at, points)
+            warning = _warning("jump", tape.name(target), detail, at, points)
         warnings.append(warning)
     if more := len(places) - len(warnings):
         warnings.append(_warning("more", None, f"{more} more nodes are at a kink or a jump", [], None))
@@ -350,7 +361,7 @@ def _first_non_finite_value(tape: Tape, columns: Values, points: int | None) -> 
     p = fault.points[0]
     numbers = ", ".join(repr(columns[a][p]) for a in args)
     detail = f"{operation.name}({numbers}) is {columns[target][p]!r}"
-    return [_warning("non_finite_value", tape.names[target], detail, fault.points, points)]
+    return [_warning("non_finite_value", tape.name(target), detail, fault.points, points)]
 
 
 def _first_non_finite_gradient(
@@ -361,7 +372,7 @@ def _first_non_finite_gradient(
         return []
     operation = found.instruction.operation
     detail = (
-        f"the gradient that {operation.name} passes to {tape.names[found.slot]} is "
+        f"the gradient that {operation.name} passes to {tape.name(found.slot)} is "
         f"{found.total!r}: upstream {found.upstream!r} times local {found.local!r}"
     )
-    return [_warning("non_finite_gradient", tape.names[found.instruction.target], detail, found.points, points)]
+    return [_warning("non_finite_gradient", tape.name(found.instruction.target), detail, found.points, points)]

@@ -11,29 +11,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
+from typing import Any, NoReturn
 
 from chainrule_engine.errors import MAX_PROBLEMS, GraphError, InvalidInput, LimitExceeded, Path, Problem
-from chainrule_engine.operations import OPERATIONS
+from chainrule_engine.nodes import BLOCK, Argument, Node, Nodes, evaluation_order
+from chainrule_engine.operations import CODES, OPERATIONS
 from chainrule_engine.program import parse_program
 from chainrule_engine.refusals import INEXACT_INTEGER, LARGEST_EXACT_INTEGER, closest
 from chainrule_engine.value import Value, apply, in_order
 
-Argument = str | float
 Numbers = float | list[float]
 
 MAX_ID_LENGTH = 200
 
 _GRAPH_FIELDS = frozenset({"inputs", "nodes", "program", "output"})
 _NODE_FIELDS = frozenset({"id", "op", "args"})
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One operation: `id` names its result, `args` are ids or literal numbers."""
-
-    id: str
-    op: str
-    args: tuple[Argument, ...]
+#: By code, for `bytes.translate`: how many arguments an operation has.
+_ARITIES = bytes(operation.arity for operation in OPERATIONS.values()).ljust(256)
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Graph:
     """A valid computation graph.
 
     inputs   id → a number, or a list of numbers: one per point of a batch
-    nodes    in the order of their declaration
+    nodes    in the order of their declaration, in columns
     outputs  ids of inputs or nodes, at least one
     single   whether the output is one id (True) or a list of ids
     order    the positions of the nodes in the order of evaluation
@@ -49,10 +45,10 @@ class Graph:
     """
 
     inputs: dict[str, Numbers]
-    nodes: tuple[Node, ...]
+    nodes: Nodes
     outputs: tuple[str, ...]
     single: bool = True
-    order: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    order: Sequence[int] = field(default=(), compare=False, repr=False)
     aliases: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -108,7 +104,7 @@ class Graph:
             else:
                 nodes.append(Node(name, value.op.name, tuple(names[argument] for argument in value.args)))
         ids = tuple(str(names[output]) for output in outputs)
-        return cls(inputs, tuple(nodes), ids, len(ids) == 1, tuple(range(len(nodes))))
+        return cls(inputs, Nodes.of(inputs, nodes), ids, len(ids) == 1, range(len(nodes)))
 
     def to_values(self, point: int = 0) -> dict[str, Value]:
         """Build the graph of `Value`s at one point: id → Value, every input and node."""
@@ -116,8 +112,7 @@ class Graph:
             name: Value(number[point] if isinstance(number, list) else number, name)
             for name, number in self.inputs.items()
         }
-        for position in self.order:
-            node = self.nodes[position]
+        for node in map(self.nodes.__getitem__, self.order):
             arguments = [values[a] if isinstance(a, str) else a for a in node.args]
             values[node.id] = apply(node.op, *arguments).named(node.id)
         return values
@@ -138,6 +133,12 @@ def is_named(name: str) -> bool:
     return not name.startswith("_")
 
 
+def count_named(names: list[str]) -> int:
+    """Return how many of the names an answer reports."""
+    # No name holds a line's end, which is not printable, so one text holds them all: that is quick to search.
+    return len(names) - ("\n" + "\n".join(names)).count("\n_")
+
+
 def read_number(value: object) -> float | str:
     """Read a finite number; return what is wrong with it as a string when it is none."""
     if type(value) is float:
@@ -147,6 +148,29 @@ def read_number(value: object) -> float | str:
             return float(value)
         return INEXACT_INTEGER
     return f"a number is needed here, and this is {describe(value)}"
+
+
+def finite_numbers(values: list[object]) -> list[float] | None:
+    """Read a list of finite numbers, quickly; None when one of them is wrong, for `wrong_numbers` to say which."""
+    kinds = set(map(type, values))
+    if int in kinds and kinds <= {int, float}:
+        integers = [value for value in values if type(value) is int]
+        if not -LARGEST_EXACT_INTEGER <= min(integers) <= max(integers) <= LARGEST_EXACT_INTEGER:
+            return None
+        values = list(map(float, values))  # type: ignore[arg-type]  # numbers all
+    elif kinds <= {float}:
+        values = values.copy()
+    else:
+        return None
+    return values if all(map(math.isfinite, values)) else None  # type: ignore[return-value, arg-type]
+
+
+def wrong_numbers(values: Iterable[object]) -> Iterator[Problem]:
+    """Say what is wrong with each item of a list that is not a finite number; the path is its position."""
+    for position, value in enumerate(values):
+        number = read_number(value)
+        if isinstance(number, str):
+            yield Problem((position,), number)
 
 
 def describe(value: object) -> str:
@@ -176,32 +200,32 @@ class _Reader:
         for name in data.keys() - _GRAPH_FIELDS:
             self.problem((name,), f"unknown field: a graph has {', '.join(sorted(_GRAPH_FIELDS))}")
         inputs = self.inputs(data.get("inputs", {}))
-        scope: Mapping[str, Argument]
+        names: Mapping[str, Argument] = {}  # what a name of a program stands for
         result: Argument | None = None
         if "program" in data:
             if "nodes" in data:
                 self.problem(("program",), "give either nodes or a program, not both")
             self.stop_if_wrong()
-            nodes, scope, result = self.program(data["program"], inputs)
+            nodes, names, result = self.program(data["program"], inputs)
         else:
             if "nodes" not in data:
                 self.problem((), "give the nodes, as a list or as a program")
             nodes = self.nodes(data.get("nodes", []), inputs)
-            scope = {name: name for name in inputs} | {node.id: node.id for node in nodes}
-            self.arguments(nodes, scope)
         self.stop_if_wrong()
         if "output" in data:
-            outputs = self.outputs(data["output"], scope)
+            outputs = self.outputs(data["output"], nodes, names)
         elif isinstance(result, str):
             # A program that ends with an expression alone has said what its output is.
             outputs = (result,)
         else:
-            outputs = _only_sink(inputs, nodes)
+            outputs = _only_sink(nodes)
         self.stop_if_wrong()
-        order = _evaluation_order(nodes, outputs)
+        order = evaluation_order(nodes, outputs)
+        if order is None:
+            _refuse_cycle(nodes, outputs)
         ids = set(outputs)
-        aliases = {name: i for name, i in scope.items() if isinstance(i, str) and i != name and i in ids}
-        return Graph(inputs, tuple(nodes), outputs, not isinstance(data.get("output"), list), order, aliases)
+        aliases = {name: i for name, i in names.items() if isinstance(i, str) and i != name and i in ids}
+        return Graph(inputs, nodes, outputs, not isinstance(data.get("output"), list), order, aliases)
 
     def problem(self, path: Path, detail: str) -> None:
         self.problems.append(Problem(path, detail))
@@ -249,38 +273,41 @@ class _Reader:
         return inputs
 
     def column(self, values: list[object], path: Path) -> list[float]:
-        numbers = []
-        for position, value in enumerate(values):
-            number = read_number(value)
-            if isinstance(number, str):
-                self.problem((*path, position), number)
-            else:
-                numbers.append(number)
-        return numbers
+        numbers = finite_numbers(values)
+        if numbers is None:
+            for problem in wrong_numbers(values):
+                self.problem(path + problem.path, problem.detail)
+        return numbers or []
 
     def program(
         self, text: object, inputs: Mapping[str, Numbers]
-    ) -> tuple[list[Node], Mapping[str, Argument], Argument | None]:
+    ) -> tuple[Nodes, Mapping[str, Argument], Argument | None]:
         if not isinstance(text, str):
             raise GraphError.at(("program",), f"a program is a string, and this is {describe(text)}")
         try:
             program = parse_program(text, inputs.keys(), max_nodes=self.max_nodes)
         except (InvalidInput, LimitExceeded) as error:
             raise error.under("program") from None
-        nodes = [Node(name, op, args) for name, op, args in program.nodes]
-        for name in (node.id for node in nodes if len(node.id) > MAX_ID_LENGTH):
+        nodes = Nodes.of(inputs, [Node(name, operation, args) for name, operation, args in program.nodes])
+        for name in (name for name in nodes.ids if len(name) > MAX_ID_LENGTH):
             self.problem(("program",), f"the name {name[:20]}… is too long: {MAX_ID_LENGTH} characters at most")
         self.stop_if_wrong()
         return nodes, {name: name for name in inputs} | program.names, program.result
 
-    def nodes(self, data: object, inputs: Mapping[str, Numbers]) -> list[Node]:
+    def nodes(self, data: object, inputs: Mapping[str, Numbers]) -> Nodes:
         if not isinstance(data, list):
             self.problem(("nodes",), f"nodes is a list, and this is {describe(data)}")
-            return []
+            return Nodes.of(inputs, [])
         if self.max_nodes is not None and len(data) > self.max_nodes:
             raise LimitExceeded("nodes", self.max_nodes, len(data), ("nodes",), "split the graph")
+        if (read := _faultless(data, inputs)) is not None:
+            return read
+        # One by one, to say what is wrong with each.
         seen: set[str] = set(inputs)
-        return [self.node(item, ("nodes", position), seen) for position, item in enumerate(data)]
+        nodes = [self.node(item, ("nodes", position), seen) for position, item in enumerate(data)]
+        self.arguments(nodes, dict.fromkeys([*inputs, *(node.id for node in nodes)]))
+        self.stop_if_wrong()
+        return Nodes.of(inputs, nodes)
 
     def node(self, item: object, path: Path, seen: set[str]) -> Node:
         """Read one node; a faulty one still counts as a name, so that its users are not reported as well."""
@@ -318,7 +345,7 @@ class _Reader:
         for name in sorted(_NODE_FIELDS - item.keys()):
             self.problem(path, f"{name} is missing: a node has id, op and args")
 
-    def arguments(self, nodes: list[Node], scope: Mapping[str, Argument]) -> None:
+    def arguments(self, nodes: list[Node], scope: Mapping[str, object]) -> None:
         """Check that every argument is a known id or a number; turn whole numbers into float64."""
         for position, node in enumerate(nodes):
             changed = None
@@ -340,22 +367,23 @@ class _Reader:
             if changed:
                 nodes[position] = Node(node.id, node.op, tuple(changed))
 
-    def outputs(self, data: object, scope: Mapping[str, Argument]) -> tuple[str, ...]:
+    def outputs(self, data: object, nodes: Nodes, names: Mapping[str, Argument]) -> tuple[str, ...]:
         if isinstance(data, str):
-            names: list[tuple[Path, object]] = [(("output",), data)]
+            given: list[tuple[Path, object]] = [(("output",), data)]
         elif isinstance(data, list) and data:
-            names = [(("output", position), name) for position, name in enumerate(data)]
+            given = [(("output", position), name) for position, name in enumerate(data)]
         else:
             what = "an empty list" if data == [] else describe(data)
             self.problem(("output",), f"output is an id or a list of ids, and this is {what}")
             return ()
+        scope = names or nodes.slots
         outputs: dict[str, None] = {}  # ordered, and quick to search
-        for path, name in names:
+        for path, name in given:
             if not isinstance(name, str):
                 self.problem(path, f"an output is an id, and this is {describe(name)}")
             elif name not in scope:
                 self.problem(path, f"no input or node is called {name!r:.220}{closest(name, scope)}")
-            elif not isinstance(target := scope[name], str):
+            elif not isinstance(target := names.get(name, name), str):
                 self.problem(path, f"{name} is the number {target!r}, which depends on nothing")
             elif target in outputs:
                 self.problem(path, f"{name!r:.220} is an output already")
@@ -364,51 +392,85 @@ class _Reader:
         return tuple(outputs)
 
 
-def _only_sink(inputs: Mapping[str, Numbers], nodes: Sequence[Node]) -> tuple[str, ...]:
+def _faultless(data: list[Any], inputs: Mapping[str, Numbers]) -> Nodes | None:
+    """Read a node list in which nothing is wrong, column by column; None when something is."""
+    ids: list[str] = []
+    codes, arities = bytearray(), bytearray()
+    args: list[Any] = []
+    try:
+        for low in range(0, len(data), BLOCK):
+            block = data[low : low + BLOCK]
+            names = list(map(itemgetter("id"), block))
+            lists = list(map(itemgetter("args"), block))
+            if not (
+                "".join(names).isprintable()
+                and max(map(len, names)) <= MAX_ID_LENGTH
+                and set(map(len, block)) == {len(_NODE_FIELDS)}
+                and set(map(type, lists)) == {list}
+            ):
+                return None
+            ids += names
+            codes += bytes(map(CODES.__getitem__, map(itemgetter("op"), block)))
+            arities += bytes(map(len, lists))
+            flat = list(chain.from_iterable(lists))
+            places = [place for place, argument in enumerate(flat) if type(argument) is not str]
+            if places:
+                numbers = finite_numbers([flat[place] for place in places])
+                if numbers is None:
+                    return None
+                for place, number in zip(places, numbers, strict=True):
+                    flat[place] = number
+            args += flat
+        if codes.translate(_ARITIES) != arities:
+            return None
+        nodes = Nodes(inputs, ids, bytes(codes), arities, args)
+    except (KeyError, TypeError, ValueError):  # a field is missing, of another type or very long, or an id is unknown
+        return None
+    return nodes if len(nodes.slots) == len(nodes.names) and "" not in nodes.slots else None
+
+
+def _only_sink(nodes: Nodes) -> tuple[str, ...]:
     """Find the output that was not named: the one node (or input, without nodes) that no other uses."""
-    used = {argument for node in nodes for argument in node.args}
-    candidates = [node.id for node in nodes] or list(inputs)
+    used = set(nodes.sources)
+    candidates = range(nodes.first if nodes else 0, len(nodes.names))
     if not candidates:
         raise GraphError.at((), "there is no output: the graph has neither nodes nor inputs")
-    sinks = [name for name in candidates if name not in used]
+    sinks = [nodes.names[slot] for slot in candidates if slot not in used]
     if not sinks:
-        # Everything is used by something, so there is a cycle: let the search for the order name it.
-        _evaluation_order(nodes, ())
+        # Everything is used by something, so there is a cycle.
+        _refuse_cycle(nodes, ())
     if len(sinks) != 1:
         some = ", ".join(sinks[:5]) + (", …" if len(sinks) > 5 else "")
         raise GraphError.at((), f"name the output: {len(sinks)} ids are used by no other ({some})")
     return (sinks[0],)
 
 
-def _evaluation_order(nodes: Sequence[Node], outputs: Iterable[str]) -> tuple[int, ...]:
-    """Return the positions of the nodes in the contract's order. Raises GraphError at an edge that closes a cycle."""
-    positions = {node.id: position for position, node in enumerate(nodes)}
-    order: list[int] = []
+def _refuse_cycle(nodes: Nodes, outputs: Iterable[str]) -> NoReturn:
+    """Raise the GraphError that names the edge which closes a cycle: there is one."""
     new, open_, done = 0, 1, 2
     state = [new] * len(nodes)
-    roots = [positions[name] for name in outputs if name in positions]
+    roots = [position for name in outputs if (position := nodes.slots[name] - nodes.first) >= 0]
     # A negative entry of the stack says that the arguments of node ~entry are complete.
     stack = [*range(len(nodes) - 1, -1, -1), *reversed(roots)]
-    while stack:
+    while True:
         entry = stack.pop()
         if entry < 0:
             state[~entry] = done
-            order.append(~entry)
             continue
         if state[entry] != new:
             continue
         state[entry] = open_
         stack.append(~entry)
-        args = nodes[entry].args
-        for place in range(len(args) - 1, -1, -1):
-            argument = positions.get(args[place], -1)  # a number is no key
+        start = nodes.starts[entry]
+        for place in range(nodes.starts[entry + 1] - 1, start - 1, -1):
+            argument = nodes.sources[place] - nodes.first
             if argument < 0 or state[argument] == done:
                 continue
             if state[argument] == open_:
                 loop = [~e for e in stack if e < 0]
-                names = [nodes[e].id for e in loop[loop.index(argument) :]] + [nodes[argument].id]
+                names = [nodes.names[nodes.first + position] for position in (*loop[loop.index(argument) :], argument)]
                 shown = names if len(names) <= 8 else [*names[:4], "…", *names[-3:]]
                 # Each of these is an argument of the one before it.
-                raise GraphError.at(("nodes", entry, "args", place), f"this makes a cycle: {' needs '.join(shown)}")
+                detail = f"this makes a cycle: {' needs '.join(shown)}"
+                raise GraphError.at(("nodes", entry, "args", place - start), detail)
             stack.append(argument)
-    return tuple(order)

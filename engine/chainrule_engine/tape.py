@@ -6,7 +6,9 @@ order of evaluation. `kernels` runs the instructions, or `compiled` does, with t
 
 from __future__ import annotations
 
+import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, islice
@@ -15,7 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 from chainrule_engine import acceleration, kernels
 from chainrule_engine.graph import Graph
 from chainrule_engine.kernels import Break, Column, Fault, Flow, FlowRecorder, Instruction, Mask, Recorder
-from chainrule_engine.operations import CODES, OPERATIONS
+from chainrule_engine.nodes import Nodes
+from chainrule_engine.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from chainrule_engine.compiled.program import Columns, Program
@@ -35,47 +38,38 @@ class Tape:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        nodes = [graph.nodes[position] for position in graph.order]
-        slots = {name: slot for slot, name in enumerate(graph.inputs)}
-        # A zero goes by its text, because 0.0 == -0.0 and they are two numbers here.
-        numbers = [argument for node in nodes for argument in node.args if not isinstance(argument, str)]
-        literals: dict[float | str, float] = {number or repr(number): number for number in numbers}
-        places = {key: slot for slot, key in enumerate(literals, len(slots))}
-        self._literals = array("d", literals.values())
-        self._first = len(slots) + len(places)
+        nodes = graph.nodes
+        self._first = nodes.first + len(nodes.literals)
         self.size = self._first + len(nodes)
-        slots.update({node.id: slot for slot, node in enumerate(nodes, self._first)})
-        self._codes = array("B", [CODES[node.op] for node in nodes])
-        self._operands = array(
-            "i",
-            [
-                slots[argument] if isinstance(argument, str) else places[argument or repr(argument)]
-                for node in nodes
-                for argument in node.args
-            ],
-        )
-        self.declared = array("i", range(len(graph.inputs))) + array("i", bytes(4 * len(nodes)))
-        for slot, position in enumerate(graph.order, self._first):
-            self.declared[len(graph.inputs) + position] = slot
-        # Of all the ids these alone are kept: a dictionary takes more room than the rest of the tape.
-        self._outputs = {name: slots[name] for name in graph.outputs}
+        self._codes, self._operands, self.declared = _flatten(nodes, graph.order, self._first)
+
+    # What is asked for a few ids or instructions has a function besides: a list of all takes long to make.
 
     @cached_property
     def slots(self) -> dict[str, int]:
         """The slot of every input and node, by its id."""
-        ids = chain(self.graph.inputs, (node.id for node in self.graph.nodes))
-        return dict(zip(ids, self.declared, strict=True))
+        return dict(zip(self.graph.nodes.names, self.declared, strict=True))
+
+    def slot(self, name: str) -> int:
+        """Return the slot of an input or node."""
+        return self.declared[self.graph.nodes.slots[name]]
 
     @cached_property
     def names(self) -> list[str | None]:
         """The id of every slot, None for a literal number's."""
-        ids = (self.graph.nodes[position].id for position in self.graph.order)
-        return [*self.graph.inputs, *[None] * len(self._literals), *ids]
+        return [self.name(slot) for slot in range(self.size)]
+
+    def name(self, slot: int) -> str | None:
+        """Return the id of a slot, None for a literal number's."""
+        nodes = self.graph.nodes
+        if slot < nodes.first:
+            return nodes.names[slot]
+        return None if slot < self._first else nodes.names[nodes.first + self.graph.order[slot - self._first]]
 
     @property
     def literals(self) -> dict[int, float]:
         """The literal numbers, by their slots."""
-        return dict(enumerate(self._literals, len(self.graph.inputs)))
+        return dict(enumerate(self.graph.nodes.literals, self.graph.nodes.first))
 
     @cached_property
     def instructions(self) -> list[Instruction]:
@@ -97,19 +91,28 @@ class Tape:
         args = tuple(self._operands[self._starts[place] : self._starts[place + 1]])
         return Instruction(self._first + place, operation, args)
 
+    def first_use(self, slot: int) -> int | None:
+        """Return the slot of the first instruction that computes with a slot; it is a later one."""
+        start = 0 if slot < self._first else self._starts[slot + 1 - self._first]
+        try:
+            edge = self._operands.index(slot, start)
+        except ValueError:
+            return None
+        return self._first + bisect_right(self._starts, edge) - 1
+
     @cached_property
     def _program(self) -> Program:
         # Only ever asked for once the compiled kernels are loaded.
         from chainrule_engine.compiled.program import Program
 
-        return Program(self._codes, self._operands, self._literals, self.size)
+        return Program(self._codes, self._operands, self.graph.nodes.literals, self.size)
 
     def forward(self, inputs: Mapping[str, Sequence[float] | float], points: int) -> Values:
         """Evaluate the graph at `points` points; a plain number serves them all. Returns one column per slot."""
         values = [inputs[name] for name in self.graph.inputs]
         if acceleration.find(len(self._codes) * points) is not None:
             return self._program.forward(values, points)
-        leaves = chain(values, self._literals)
+        leaves = chain(values, self.graph.nodes.literals)
         columns = [list(leaf) if isinstance(leaf, Sequence) else [leaf] * points for leaf in leaves]
         columns += [[]] * len(self._codes)
         kernels.forward(self.instructions, columns)
@@ -177,32 +180,52 @@ class Tape:
         return None if found is None else Break(self.instruction(found.place), *found[1:])
 
     def _by_slot(self, by_name: Mapping[str, Any]) -> dict[int, Any]:
-        slots = self._outputs if by_name.keys() <= self._outputs.keys() else self.slots
-        return {slots[name]: entry for name, entry in by_name.items()}
+        return {self.slot(name): entry for name, entry in by_name.items()}
 
     def _wanted(self, skip: frozenset[str]) -> bytearray:
         """Return by slot whether a gradient is to be passed to it: 1, or 0."""
         wanted = bytearray(b"\1") * self.size
-        wanted[len(self.graph.inputs) : self._first] = bytes(len(self._literals))
+        wanted[len(self.graph.inputs) : self._first] = bytes(len(self.graph.nodes.literals))
         if skip:
             for name in skip:
-                wanted[self.slots[name]] = 0
+                wanted[self.slot(name)] = 0
             for target, _, args in self.instructions:
                 wanted[target] = any(wanted[a] for a in args)
         return wanted
 
 
+def _flatten(nodes: Nodes, order: Sequence[int], first_node: int) -> tuple[array[int], array[int], array[int]]:
+    """Return the codes and the operands of the nodes in the order of evaluation, and the slots as declared."""
+    compiled = acceleration.find(len(nodes))
+    if compiled is not None:
+        found: tuple[array[int], array[int], array[int]] = compiled.flatten(
+            nodes.codes, nodes.starts, nodes.sources, order, nodes.first, first_node
+        )
+        return found
+    first, starts, sources = nodes.first, nodes.starts, nodes.sources
+    declared = array("i", range(len(nodes.names)))
+    for slot, node in enumerate(order, first_node):
+        declared[first + node] = slot
+    operands = [
+        declared[source] if source >= 0 else first - 1 - source
+        for node in order
+        for source in sources[starts[node] : starts[node + 1]]
+    ]
+    return array("B", map(nodes.codes.__getitem__, order)), array("i", operands), declared
+
+
 def is_finite(gradients: Gradients) -> bool:
     """Whether every number is."""
     if isinstance(gradients, list):
-        return all(column is None or kernels.is_finite(column) for column in gradients)
+        return all(map(math.isfinite, chain.from_iterable(filter(None, gradients))))
     return cast("Columns", gradients).is_finite()
 
 
-def rows(columns: Gradients, points: int | None) -> list[Any]:
-    """Return one number per slot where `points` is None, and one list per slot elsewhere; 0.0 where there is none."""
+def rows(columns: Gradients, slots: array[int], points: int | None) -> list[Any]:
+    """Return a number for each of the slots where `points` is None, else a list; 0.0 where there is none."""
     if not isinstance(columns, list):
-        return cast("Columns", columns).rows(points)
+        return cast("Columns", columns).rows(slots, points)
+    picked = [columns[slot] for slot in slots]
     if points is None:
-        return [0.0 if column is None else column[0] for column in columns]
-    return [[0.0] * points if column is None else column for column in columns]
+        return [0.0 if column is None else column[0] for column in picked]
+    return [[0.0] * points if column is None else column for column in picked]

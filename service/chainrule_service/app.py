@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
-from flask import Flask
+from flask import Flask, Request, Response
+from flask.globals import request_ctx
+from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.routing import MapAdapter
 
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
@@ -15,6 +20,61 @@ from chainrule_service.store import Store
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
 RESOURCES: tuple[ModuleType, ...] = (evaluations, gradient_checks, jobs, operations, limits, meta, docs)
 
+_PATH = ("SCRIPT_NAME", "PATH_INFO")
+
+
+class NoSessions(SessionInterface):
+    """Nobody is known from one request to the next: all have one session, which keeps nothing."""
+
+    _session = SessionInterface.null_session_class()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        """Return the session."""
+        return self._session
+
+
+class Application(Flask):
+    """Flask without what nothing here uses and every request would pay for: hooks, sessions, coroutines, hosts.
+
+    What each request must pass stands in place of the hooks: `guard` before the view, `finish` after it.
+    """
+
+    session_interface = NoSessions()
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the view of a request, by its method and path; the host is never looked at."""
+        if request is None:
+            return None
+        environ = request.environ
+        script, path = (environ.get(part, "").encode("latin-1").decode(errors="replace") for part in _PATH)  # PEP 3333
+        return self.url_map.bind(
+            "", script, "", environ["wsgi.url_scheme"], default_method=environ["REQUEST_METHOD"], path_info=path or "/"
+        )
+
+    def ensure_sync(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is: no view is a coroutine."""
+        return function
+
+    def full_dispatch_request(self) -> Response:
+        """Answer the request, in whatever way it goes."""
+        request = request_ctx.request
+        try:
+            guard(request)
+            returned = self.dispatch_request()
+        except Exception as error:
+            returned = answer_error(error)
+        return finish(request, self.make_response(returned))
+
+    def process_response(self, response: Response) -> Response:
+        """Finish the answer to an error outside of all that."""
+        return finish(request_ctx.request, response)
+
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        """Do nothing: there are no hooks."""
+
+    def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
+        """Do nothing: there are no hooks."""
+
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the service as a WSGI application; without settings, one that keeps its jobs in memory.
@@ -22,11 +82,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     It opens nothing: no file, no connection, no thread. So it may be made before a server forks its workers.
     """
     settings = settings or Settings()
-    app = Flask(__name__)
+    app = Application(__name__)
     app.url_map.merge_slashes = False  # //v1/jobs is not /v1/jobs, and a redirected POST would lose its body
     app.extensions["chainrule"] = Service(settings, Store(settings.data))
-    app.before_request(guard)
-    app.after_request(finish)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)
     for module in RESOURCES:

@@ -6,10 +6,11 @@ Each is read in one pass of our own: marshmallow's nested fields cost some 20 µ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, Problem
-from chainrule_engine.graph import Graph, describe, read_number
+from chainrule_engine.graph import Graph, describe, finite_numbers, read_number, wrong_numbers
 from chainrule_service.exchange import service
 from chainrule_service.fields import REF, Field, read_each, refuse
 
@@ -22,18 +23,9 @@ def read_numbers(value: Any) -> list[float]:
     """
     if type(value) is not list:
         raise refuse(f"a list of numbers is needed here, and this is {describe(value)}")
-    numbers = []
-    problems = []
-    for position, item in enumerate(value):
-        number = read_number(item)
-        if isinstance(number, str):
-            problems.append(Problem((position,), number))
-            if len(problems) == MAX_PROBLEMS:
-                break
-        else:
-            numbers.append(number)
-    if problems:
-        raise InvalidInput(problems)
+    numbers = finite_numbers(value)
+    if numbers is None:
+        raise InvalidInput(islice(wrong_numbers(value), MAX_PROBLEMS))
     return numbers
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from chainrule_engine import ENGINE
 from chainrule_engine.derivatives import DERIVATIVES, Evaluation, evaluate
 from chainrule_engine.errors import LimitExceeded
-from chainrule_engine.graph import Graph, is_named
+from chainrule_engine.graph import Graph, count_named
 from chainrule_service import jsonio
 from chainrule_service.data_fields import GraphField, Seeds, Tangent
 from chainrule_service.fields import Choice, Envelope, Flag
@@ -48,14 +48,13 @@ def size_of(request: dict[str, Any]) -> Size:
     graph: Graph = request["graph"]
     derivative = DERIVATIVES[request["derivative"]]
     points = graph.points or 1
-    inputs = sum(map(is_named, graph.inputs))
-    named = inputs + sum(is_named(node.id) for node in graph.nodes)
+    inputs, named = count_named(list(graph.inputs)), count_named(graph.nodes.names)
     more_passes, more_numbers = derivative.cost(inputs, len(graph.outputs))
     numbers = (named * (2 if derivative.gradients else 1) + more_numbers) * points
     if not graph.single:
         numbers += len(graph.outputs) * points
     if request["trace"]:
-        numbers += 4 * sum(len(node.args) for node in graph.nodes)
+        numbers += 4 * len(graph.nodes.sources)
     return Size((len(graph.inputs) + len(graph.nodes)) * points * (1 + more_passes), numbers)
 
 

@@ -2,6 +2,9 @@
 
 Read: UTF-8; finite doubles; integers that a double holds exactly; each key once; no deeper than a limit; text that
 can be written again. Written: numbers that are not finite are the strings "NaN", "Infinity" and "-Infinity".
+
+msgspec reads and writes. What it refuses, or might have let pass against these rules, the standard library's decoder
+reads once more, with hooks that see each member and number, and words the error.
 """
 
 from __future__ import annotations
@@ -9,7 +12,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
+
+import msgspec
 
 from chainrule_engine.errors import MAX_PROBLEMS, Path, Problem
 
@@ -17,7 +23,11 @@ from chainrule_engine.errors import MAX_PROBLEMS, Path, Problem
 MAX_INTEGER = 2**53
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_MINUS_ZERO = re.compile(rb"-0(?![.0-9eE])")
+#: So many values are looked at together: they stay in the processor's cache from one look to the next.
+_BLOCK = 1024
+_read = msgspec.json.Decoder().decode
+_write = msgspec.json.Encoder().encode
 
 
 class MalformedJSON(ValueError):
@@ -34,6 +44,74 @@ def loads(raw: bytes, *, max_depth: int = 32) -> Any:
     Raises:
         MalformedJSON: the text breaks a rule of this module.
     """
+    try:
+        data = _read(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _loads_with_care(raw, max_depth=max_depth)
+    return data if _is_beyond_doubt(data, raw, max_depth) else _loads_with_care(raw, max_depth=max_depth)
+
+
+def dumps(data: Any) -> str:
+    """Write plain data as compact JSON text; floats are the shortest text that reads back to the same bits."""
+    text = _write(data)
+    if b"null" in text:  # what msgspec writes for a number that is not finite
+        text = _write(finite(data))
+    return text.decode()
+
+
+def finite(data: Any) -> Any:
+    """Return the data with every number that is not finite replaced by its string; what holds none is not copied."""
+    if type(data) is float:
+        if math.isfinite(data):
+            return data
+        return "NaN" if data != data else "Infinity" if data > 0 else "-Infinity"
+    if isinstance(data, dict):
+        return data if _are_finite(data.values()) else {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return data if _are_finite(data) else [finite(value) for value in data]
+    return data
+
+
+def _are_finite(items: Iterable[Any]) -> bool:
+    """Tell whether all items are finite numbers, which is most of what there is to write."""
+    try:
+        return all(map(math.isfinite, items))
+    except (TypeError, OverflowError):  # something else, or an integer beyond all doubles
+        return False
+
+
+def _is_beyond_doubt(data: Any, raw: bytes, max_depth: int) -> bool:
+    """Tell whether data that msgspec has read keeps the rules that it does not know."""
+    members, zero = 0, False
+    blocks: list[tuple[int, list[Any]]] = [(0, [data])]
+    while blocks:
+        depth, block = blocks.pop()
+        below: list[Any] = []
+        for value in block:
+            kind = type(value)
+            if kind is dict:
+                members += len(value)
+                below += value.values()
+            elif kind is list:
+                below += value
+            elif kind is int:
+                if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                    return False
+                zero = zero or not value
+            else:
+                continue
+            if kind is not int and depth == max_depth:
+                return False
+        if len(below) <= _BLOCK:
+            if below:
+                blocks.append((depth + 1, below))
+        else:
+            blocks += [(depth + 1, below[low : low + _BLOCK]) for low in range(0, len(below), _BLOCK)]
+    # A key that came twice left a colon behind that belongs to no member. A colon in a string makes a doubt as well.
+    return raw.count(b":") == members and not (zero and _MINUS_ZERO.search(raw))
+
+
+def _loads_with_care(raw: bytes, *, max_depth: int) -> Any:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -53,27 +131,6 @@ def loads(raw: bytes, *, max_depth: int = 32) -> Any:
         _check_depth(data, max_depth)
     if "\\u" in text and _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
         raise _malformed("the text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
-    return data
-
-
-def dumps(data: Any) -> str:
-    """Write plain data as compact JSON text; floats are the shortest text that reads back to the same bits."""
-    try:
-        return _encode(data)  # in C, and nearly always enough
-    except ValueError:
-        return _encode(finite(data))
-
-
-def finite(data: Any) -> Any:
-    """Return the same data with every number that is not finite replaced by its string."""
-    if isinstance(data, float):
-        if math.isfinite(data):
-            return data
-        return "NaN" if data != data else "Infinity" if data > 0 else "-Infinity"
-    if isinstance(data, dict):
-        return {key: finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [finite(value) for value in data]
     return data
 
 

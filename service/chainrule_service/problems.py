@@ -6,13 +6,12 @@ it is the same whatever name or proxy the service is reached by, and a browser s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from marshmallow import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
@@ -105,25 +104,11 @@ def pointer(path: Path) -> str:
     return "#" + "".join("/" + quote(step, safe="!$&'()*+,;=:@~", errors="replace") for step in steps)
 
 
-def as_input_error(error: ValidationError) -> InvalidInput | LimitExceeded:
-    """Return what a marshmallow schema found wrong; the messages of fields may be problems with paths of their own."""
-    problems: list[Problem] = []
-    for path, item in _leaves(error.messages):
-        if isinstance(item, LimitExceeded):
-            return item.under(*path)
-        problems.append(
-            Problem(path + item.path, item.detail) if isinstance(item, Problem) else Problem(path, str(item))
-        )
-    return InvalidInput(problems)
-
-
 def problem_of(error: Exception, *, under: Path = ()) -> dict[str, Any]:
     """Return the members of the problem that `error` is, `under` being the place of its subject in the request.
 
     What is no error of ours or of HTTP is an internal error, and nothing about it is told.
     """
-    if isinstance(error, ValidationError):
-        error = as_input_error(error)
     if isinstance(error, RequestError):
         place = [{"detail": str(error), "parameter": error.parameter}] if error.parameter else None
         return _members(error.kind, str(error), place)
@@ -165,13 +150,3 @@ def _members(kind: ProblemType, detail: str, errors: list[dict[str, str]] | None
 
 def _listed(problems: Iterable[Problem], under: Path) -> list[dict[str, str]]:
     return [{"detail": problem.detail, "pointer": pointer(under + problem.path)} for problem in problems][:MAX_PROBLEMS]
-
-
-def _leaves(messages: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Walk marshmallow's messages, whose nesting is that of our schemas and so never deep."""
-    if isinstance(messages, dict):
-        for key, value in messages.items():
-            yield from _leaves(value, path if key == "_schema" else (*path, key))
-    else:
-        for message in messages if isinstance(messages, list) else [messages]:
-            yield path, message

@@ -17,7 +17,7 @@ from tests.engine.strategies import EDGES, any_finite, by_values, exact, graphs,
 
 from chainrule_engine import acceleration, warm
 from chainrule_engine.derivatives import evaluate
-from chainrule_engine.graph import Graph, Node
+from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.tape import Tape
 
@@ -134,8 +134,9 @@ def test_the_tape_of_a_node_takes_less_than_100_bytes() -> None:
     nodes = []
     for i in range(count):
         op = rng.choice(names)
-        nodes.append(Node(ids[i], op, tuple(ids[rng.randrange(i)] if i else "x" for _ in range(OPERATIONS[op].arity))))
-    graph = Graph({"x": 0.5}, tuple(nodes), (ids[-1],), order=tuple(range(count)))
+        args = [ids[rng.randrange(i)] if i else "x" for _ in range(OPERATIONS[op].arity)]
+        nodes.append({"id": ids[i], "op": op, "args": args})
+    graph = Graph.from_dict({"inputs": {"x": 0.5}, "nodes": nodes, "output": ids[-1]})
     tracemalloc.start()
     try:
         tape = Tape(graph)

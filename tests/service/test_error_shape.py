@@ -6,12 +6,12 @@ import logging
 import re
 
 import pytest
-from marshmallow import ValidationError
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import default_exceptions
 
 from chainrule_engine import errors
 from chainrule_service.app import create_app
+from chainrule_service.fields import Envelope, ListOf, Object, Text, WholeNumber
 from chainrule_service.jsonio import MalformedJSON
 from chainrule_service.problems import PROBLEM_TYPES, RequestError, pointer, problem_of
 
@@ -31,8 +31,6 @@ def example(cls):
 RAISED = [
     *((example(cls), 422) for cls in subclasses(errors.EngineError) if not cls.__module__.startswith("test")),
     (MalformedJSON(PROBLEM), 400),
-    (ValidationError({"a": {0: [PROBLEM, "is text"], "_schema": ["too"]}}), 422),
-    (ValidationError({"a": [errors.LimitExceeded("nodes", 3, 4, (0,))]}), 422),
     (OperationalError("SELECT", {}, Exception("database is locked at /secret/place")), 503),
     (errors.EngineError("/secret/place"), 500),
     (RuntimeError("/secret/place"), 500),
@@ -106,10 +104,43 @@ def test_one_detail_speaks_for_all():
     assert problem_of(errors.GraphError([PROBLEM] * 3))["detail"] == "is wrong (and 2 more)"
 
 
-def test_messages_of_schemas_keep_their_places():
-    error = ValidationError({"a": {0: [PROBLEM, "is text"], "_schema": ["too"]}, "_schema": ["all"]})
-    found = {(entry["pointer"], entry["detail"]) for entry in problem_of(error)["errors"]}
-    assert found == {("#/a/0/a/0", "is wrong"), ("#/a/0", "is text"), ("#/a", "too"), ("#", "all")}
+class Inner(Envelope):
+    count = WholeNumber(least=0, required=True)
+    title = Text()
+
+
+class Outer(Envelope):
+    inner = Object(Inner, required=True)
+    items = ListOf(Object(Inner), load_default=list)
+    note = Text(load_default=None)
+
+
+def test_all_faults_of_an_object_are_told_in_their_places():
+    with pytest.raises(errors.InvalidInput) as caught:
+        Outer().load({"note": 1, "items": [{"count": 1}, {"count": -1, "title": None}, 3], "colour": 0, "size": None})
+    assert [(pointer(problem.path), problem.detail.partition(",")[0]) for problem in caught.value.problems] == [
+        ("#/inner", "this field is missing"),
+        ("#/items/1/count", "this must be a whole number from 0 up"),
+        ("#/items/1/title", "null is not allowed here; leave the field out instead"),
+        ("#/items/2", "an object with count"),
+        ("#/note", "a string of 1 to 200 characters is needed here"),
+        ("#/colour", "unknown field: the fields here are inner"),
+        ("#/size", "unknown field: the fields here are inner"),
+    ]
+
+
+def test_what_is_left_out_has_its_default_and_nothing_is_shared():
+    outer = Outer()
+    first, second = (outer.load({"inner": {"count": 0}}) for _ in range(2))
+    assert first == second == {"inner": {"count": 0}, "items": [], "note": None}
+    assert first["items"] is not second["items"]
+    assert outer.load({"note": None, "inner": {"count": 0}})["note"] is None
+
+
+def test_of_very_many_unknown_fields_some_are_told():
+    with pytest.raises(errors.InvalidInput) as caught:
+        Inner().load({"count": 1} | dict.fromkeys(map(str, range(10_000))))
+    assert len(caught.value.problems) == errors.MAX_PROBLEMS
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from xml.etree import ElementTree
@@ -332,3 +333,16 @@ def test_limit_of_items(call_with, neuron):
 @pytest.mark.parametrize("body", [{}, {"items": {}}, {"items": []}, {"items": "x"}])
 def test_batches_without_items(call, body):
     assert call(f"{PATH}/batch", body, 422)["errors"][0]["pointer"] == "#/items"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(call, neuron, enabled):
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        call(PATH, {"graph": neuron})
+        assert gc.isenabled() == enabled
+        call(PATH, raw=b"{", status=400)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -7,10 +7,10 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule_service.jsonio import MalformedJSON, dumps, finite, loads
+from chainrule_service.jsonio import MalformedJSON, _loads_with_care, dumps, finite, loads
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -71,6 +71,58 @@ def test_a_key_twice_is_refused(mapping, choice):
     with pytest.raises(MalformedJSON) as caught:
         loads(f"[{{{','.join(members)}}}]".encode())
     assert caught.value.problems[0].path == (0, key)
+
+
+#: What two decoders may read differently, and what is around it.
+TOKENS = (
+    *'{}[]:,"\\', *" \n\t\f\ufeff\u00a0\0\x7f", *("\\u", "d800", "\\ud83d\\ude00", "\\u003a", "\\/"),
+    *("true", "null", "NaN", "-Infinity", "a", '"a":', '"a" :', '"b":1', '":"', '"-0"', "é", "\u2028", "😀"),
+    *("0", "-0", "-0.0", "-0e1", "00", "-", "+1", "1.", ".5", "1e", "1e5", "1E+5", "1e999", "-1e999", "1e-999", "1_0"),
+    *("9007199254740992", "9007199254740993", "-9007199254740993", "18446744073709551616", "1" * 400, "7" * 5000),
+)  # fmt: skip
+
+
+def spliced(data, place, length, token):
+    """Return a text that is JSON but for a token in place of some of it."""
+    text = json.dumps(data, ensure_ascii=False)
+    place %= len(text) + 1
+    return text[:place] + token + text[place + length :]
+
+
+LIKE_JSON = st.one_of(
+    st.lists(st.sampled_from(TOKENS), max_size=12).map("".join),
+    st.builds(spliced, DATA, st.integers(0), st.integers(0, 4), st.sampled_from(TOKENS)),
+    st.lists(st.sampled_from(TOKENS)).map(lambda tokens: f"[{','.join(tokens)}]"),
+    st.lists(st.tuples(st.sampled_from('abc:"'), st.sampled_from(TOKENS))).map(
+        lambda pairs: f"{{{','.join(f'{json.dumps(key)}:{token}' for key, token in pairs)}}}"
+    ),
+)
+
+
+@settings(max_examples=1000)
+@given(LIKE_JSON)
+def test_the_quick_reading_is_the_careful_one(text):
+    def outcome(read):
+        try:
+            return repr(read(text.encode(), max_depth=4))
+        except MalformedJSON as error:
+            return error.problems
+
+    assert outcome(loads) == outcome(_loads_with_care)
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?[eE][+-]?[0-9]{1,3}", fullmatch=True))
+def test_a_number_is_the_nearest_double(text):
+    if math.isfinite(float(text)):
+        assert repr(loads(text.encode())) == repr(float(text))
+    else:
+        with pytest.raises(MalformedJSON, match=r"1\.8e308"):
+            loads(text.encode())
+
+
+def test_the_form_of_numbers_is_a_part_of_digests():
+    numbers = [2.0, -0.0, 0.1, 1e-5, 1e-7, 1e15, 1e16, 1.5e300, 5e-324, 123456789012345680.0]
+    assert dumps(numbers) == "[2.0,-0.0,0.1,0.00001,1e-7,1000000000000000.0,1e16,1.5e300,5e-324,1.2345678901234568e17]"
 
 
 @given(st.binary())

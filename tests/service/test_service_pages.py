@@ -9,6 +9,7 @@ import pytest
 
 from chainrule_engine import ENGINE
 from chainrule_engine.operations import OPERATIONS
+from chainrule_service.app import create_app
 from chainrule_service.problems import PROBLEM_TYPES
 from chainrule_service.settings import FIXED_LIMITS, LIMITS
 
@@ -142,3 +143,40 @@ def test_options_lists_the_methods_and_nothing_else(client):
     answer = client.options("/v1/jobs")
     assert (answer.status_code, answer.data, answer.headers.get("Content-Type")) == (200, b"", None)
     assert {"GET", "POST"} <= set(answer.headers["Allow"].split(", "))
+
+
+def test_no_answer_depends_on_the_host(client):
+    answers = [client.get("/livez", headers={"Host": host}) for host in ("localhost", "a..b", "a b", "x" * 300)]
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert len({answer.data for answer in answers}) == 1
+
+
+def test_pages_lead_to_each_other_below_a_prefix(client):
+    page = client.get("/docs", environ_overrides={"SCRIPT_NAME": "/math"}).get_data(as_text=True)
+    assert 'data-spec="/math/openapi.json"' in page
+    assert 'src="/math/static/docs.js"' in page
+    home = client.get("/", environ_overrides={"SCRIPT_NAME": "/math", "PATH_INFO": ""})
+    assert home.json["name"] == "chainrule"
+
+
+@pytest.mark.parametrize("path", ["/v1//jobs", "/livez/", "/LIVEZ", "/l\xefvez", "*"])
+def test_a_path_is_taken_as_it_is(call, path):
+    call(path, status=404)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/openapi.json", "/docs", "/v1/operations"])
+def test_head_is_get_without_its_body(client, path):
+    got, head = client.get(path), client.head(path)
+    differing = {"X-Request-Id"}
+    assert {k: v for k, v in head.headers if k not in differing} == {k: v for k, v in got.headers if k not in differing}
+    assert int(head.headers["Content-Length"]) == len(got.data) > len(head.data) == 0
+
+
+def test_a_view_that_answers_nothing_is_a_mistake_of_ours(caplog):
+    app = create_app()  # of its own: this one has a view more
+    app.add_url_rule("/nothing", view_func=lambda: None)
+    answer = app.test_client().get("/nothing")
+    assert answer.status_code == 500
+    assert answer.json["request_id"] == answer.headers["X-Request-Id"]
+    assert answer.json["request_id"] in caplog.text
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -34,16 +34,39 @@ try:
 except ValueError as error:
     sys.exit(f"chainrule serve: {error}")
 """
+#: A server whose first worker is told to end while it starts; each worker that gets as far as serving says so.
+ENDED_WHILE_STARTING = """
+import json, os, signal, sys
+from chainrule_service.app import create_app
+from chainrule_service.serving import Server
+from chainrule_service.settings import Settings
+
+class Early(Server):
+    def load_config(self):
+        super().load_config()
+        post_fork = self.cfg.post_fork
+
+        def end_the_first(server, worker):
+            post_fork(server, worker)
+            if worker.age == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        self.cfg.set("post_fork", end_the_first)
+        self.cfg.set("post_worker_init", lambda worker: print("worker", worker.age, "serves", flush=True))
+
+settings = Settings.from_env(os.environ, **json.loads(sys.argv[1]))
+Early(settings, lambda: create_app(settings)).run()
+"""
 ENVIRON = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
 
 
 class Server:
     """A server in a process group of its own, which is gone when the block ends, whatever happened in it."""
 
-    def __init__(self, folder, *, environment=None, **overrides):
+    def __init__(self, folder, script=SCRIPT, *, environment=None, **overrides):
         settings = {"port": 0, "workers": 1, "data": str(folder)} | overrides
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, json.dumps(settings)],
+            [sys.executable, "-c", script, json.dumps(settings)],
             env=ENVIRON | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
@@ -252,6 +275,13 @@ def test_sigterm_ends_it_cleanly_and_lets_a_request_finish(tmp_path):
         assert server.errors == ""
         with pytest.raises(urllib.error.URLError):
             server.call("/livez")
+
+
+def test_sigterm_ends_a_worker_that_is_still_starting(tmp_path):
+    with Server(tmp_path, ENDED_WHILE_STARTING) as running:
+        assert running.process.stdout.readline() == "worker 2 serves\n"
+        assert running.call("/livez") == {"status": "ok"}
+    assert running.process.returncode == 0
 
 
 def test_a_job_that_was_killed_with_its_server_becomes_failed(tmp_path):

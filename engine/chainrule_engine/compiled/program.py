@@ -11,6 +11,7 @@ import numpy as np
 
 from chainrule_engine.compiled import batch, one_point
 from chainrule_engine.compiled.cache import note_on_disk
+from chainrule_engine.compiled.ordering import depth_first, flatten
 from chainrule_engine.compiled.table import ARITY, KIND, KINK, SELECTIVE
 from chainrule_engine.kernels import Column
 
@@ -41,9 +42,9 @@ class Columns(Sequence[Any]):
             [row if here else None for row, here in zip(self.array.tolist(), self._reached.tolist(), strict=True)]
         )
 
-    def rows(self, points: int | None) -> list[Any]:
-        """Return one number per slot where `points` is None, and one list per slot elsewhere; 0.0 is no gradient."""
-        rows: list[Any] = self.array[:, 0].tolist() if points is None else self.array.tolist()
+    def rows(self, slots: array[int], points: int | None) -> list[Any]:
+        """Return a number for each of the slots where `points` is None, else a list; 0.0 is no gradient."""
+        rows: list[Any] = self.array[np.asarray(slots), slice(None) if points else 0].tolist()
         return rows
 
     def is_finite(self) -> bool:
@@ -201,7 +202,10 @@ def prepare() -> None:
     """Load every kernel from the disk, or compile it; and note that this was done."""
     # Any instructions will do, as long as one may be at a kink: what the kernels call is compiled already.
     code = int(np.flatnonzero((KINK >= 0) & (ARITY == 1))[0])
-    program = Program(array("B", [code, code]), array("i", [0, 1]), array("d"), 3)
+    starts, sources = array("i", [0, 1, 2]), array("i", [0, 1])
+    order = depth_first(starts, sources, 1, [1])
+    assert order is not None
+    program = Program(*flatten(bytes([code, code]), starts, sources, order, 1, 1)[:2], array("d"), 3)
     for points in (1, 2):
         columns = program.forward([1.0], points)
         program.backward(columns, {2: [1.0] * points}, bytearray(b"\1\1\1"))

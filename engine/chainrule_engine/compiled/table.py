@@ -136,7 +136,10 @@ _USUAL: dict[Any, Any] = {
 
 
 def _usually(function: Any) -> Any:
-    """Return the function as it is for usual arguments, and NaN for others; None where it knows no difference."""
+    """Return the function as it is for usual arguments, and NaN for others; None where it knows no difference.
+
+    It must not turn such a NaN into a number; the tests at the edges would tell.
+    """
     if not isinstance(function, FunctionType) or function in _USUAL:
         return _USUAL.get(function)
     called = {name: function.__globals__.get(name) for name in function.__code__.co_names}

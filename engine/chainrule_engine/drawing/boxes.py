@@ -76,7 +76,7 @@ def boxes(graph: Graph, evaluation: Evaluation, *, focus: str | None = None, dep
     """
     shown = _neighbourhood(graph, focus, depth)
     uses = Counter(arg for node in graph.nodes for arg in node.args if isinstance(arg, str))
-    taken = {*graph.inputs, *(node.id for node in graph.nodes)}
+    taken = set(graph.nodes.names)
     outputs = set(graph.outputs)
 
     def named(name: str, role: Role, args: tuple[str, ...] = (), op: str | None = None) -> Box:
@@ -136,7 +136,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 def _neighbourhood(graph: Graph, focus: str | None, depth: int | None) -> set[str]:
     """Find the ids at most `depth` edges before or after `focus`; all of them without a focus."""
-    everything = {*graph.inputs, *(node.id for node in graph.nodes)}
+    everything = set(graph.nodes.names)
     if focus is None:
         if depth is not None:
             raise DrawingError.at(("depth",), "depth counts edges from a focus: give the focus too")

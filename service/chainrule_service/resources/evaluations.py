@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Response, request
+from flask.globals import request_ctx
 from flask_smorest import Blueprint
-from marshmallow import ValidationError
 
 from chainrule_engine.derivatives import DERIVATIVES, Evaluation
 from chainrule_engine.drawing import MAX_VALUES, boxes, caption, to_dot, to_svg
-from chainrule_engine.errors import DrawingError, EngineError, LimitExceeded
+from chainrule_engine.errors import DrawingError, EngineError, InvalidInput, LimitExceeded
 from chainrule_engine.graph import Graph
 from chainrule_service import evaluation, jsonio
 from chainrule_service.documented import JSON, NEURON, documented, record, ref
@@ -185,7 +185,7 @@ def evaluate_batch() -> Response:
             loaded = _REQUEST.load(item)
             size = total.plus(evaluation.size_of(loaded))
             evaluation.check_size(size, shared.settings)
-        except (ValidationError, LimitExceeded) as error:
+        except (InvalidInput, LimitExceeded) as error:
             entries[position] = _problem(error, position)
         else:
             total, accepted[position] = size, loaded
@@ -208,13 +208,14 @@ def _wanted() -> str:
     Raises:
         RequestError: none that there is would be accepted (406), or drawing parameters come without a drawing (422).
     """
+    request = request_ctx.request
     accepted = request.environ.get("HTTP_ACCEPT", "").strip() or "*/*"  # RFC 9110: empty, it asks for nothing
     media_type: str | None = JSON
     if accepted not in ("*/*", JSON):  # what nearly every client sends
         media_type = request.accept_mimetypes.best_match([JSON, *_DRAWERS])
     if media_type is None:
         raise RequestError("not-acceptable", f"this path answers with {', '.join([JSON, *_DRAWERS])}")
-    if media_type == JSON and request.args:
+    if media_type == JSON and request.environ.get("QUERY_STRING") and request.args:
         name = next(iter(request.args))
         detail = f"{name} belongs to a drawing; ask for one with the header Accept: image/svg+xml"
         raise RequestError("invalid-request", detail, parameter=name)
