@@ -188,6 +188,7 @@ class _Scheduler:
         self.row: dict[int, int] = {}
         self.share: dict[tuple[int, int], int] = {}
         self.dense: dict[int, Dense] = {}
+        self.sums: set[int] = set()
 
     def run(self, outputs: Sequence[int]) -> Schedule:
         program, out = self.program, self.out
@@ -484,12 +485,22 @@ class _Scheduler:
                 out.forward += [Copied(self.row[slot], x + i) for i, slot in enumerate(xs)]
             dense = Dense(len(self.dense), self._target(group.members[0]), x)
             self.dense[id(group)] = dense
+            self.sums.update(program.instructions[position].target for position in group.members)
             out.forward.append(dense)
             return
         for run in self._steps(group.members, needed=None):
             target, operation, args = program.instructions[run[0]]
             rows = tuple(self.row[slot] for slot in args)
-            out.forward.append(Wide(operation.name, len(run), self.row[target], rows))
+            private = self._is_private(group.members)
+            out.forward.append(Wide(operation.name, len(run), self.row[target], rows, private))
+
+    def _is_private(self, members: list[int]) -> bool:
+        """Tell whether the arguments are sums of dense operations, which only these members and their pulls read."""
+        program = self.program
+        return all(
+            len(args) == 1 and args[0] in self.sums and program.uses[args[0]] == 1 and args[0] not in program.outputs
+            for args in (program.instructions[position].args for position in members)
+        )
 
     def _target(self, position: int) -> int:
         return self.row[self.program.instructions[position].target]
@@ -541,6 +552,7 @@ class _Scheduler:
         to = [self._gradient_row(position, place) for position in members]
         runs = self._steps(members, needed)
         firsts = {row not in self.touched for row in to}
+        private = self._is_private(members)
         if to != list(range(to[0], to[0] + len(to))) or len(firsts) > 1:
             runs = [[position] for position in members]
         for run in reversed(runs):
@@ -549,7 +561,7 @@ class _Scheduler:
             at = self._gradient_row(run[0], place)
             first = at not in self.touched
             self.touched.update(range(at, at + len(run)))
-            out.backward.append(Pull(operation.name, place, len(run), self.row[target], at, rows, first))
+            out.backward.append(Pull(operation.name, place, len(run), self.row[target], at, rows, first, private))
 
     def _gradient_row(self, position: int, place: int) -> int:
         if (position, place) in self.share:

@@ -14,12 +14,16 @@ LANES = 8
 
 
 class Wide(NamedTuple):
-    """Forward: `operation` of `rows` consecutive rows each, into as many."""
+    """Forward: `operation` of `rows` consecutive rows each, into as many.
+
+    private   of one argument: nothing but this operation and its `Pull` reads the argument's rows
+    """
 
     operation: str
     rows: int
     target: int
     args: tuple[int, ...]
+    private: bool = False
 
 
 class Dense(NamedTuple):
@@ -43,6 +47,7 @@ class Pull(NamedTuple):
     operation, place   whose partial, and in which argument
     operands   the first rows of (*arguments, result), of which the partial may need any
     first      whether nothing was added before, so that the sum begins with 0.0
+    private    as in `Wide`
     """
 
     operation: str
@@ -52,6 +57,7 @@ class Pull(NamedTuple):
     to: int
     operands: tuple[int, ...]
     first: bool
+    private: bool = False
 
 
 class PullWeights(NamedTuple):

@@ -97,6 +97,27 @@ def test_what_is_no_sum_of_products(text: str, found: list[tuple[int, int]]) -> 
     assert shapes(of_program(text, "abc")) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        ("L = tanh(a + b*x)", True),
+        ("s = a + b*x\nL = s * tanh(s)", False),  # another operation reads the sum
+        ("L = tanh(x)*a", False),  # no sum
+        ("s = a + b*x\nL = tanh(s)\nM = L + s", True),  # another reads it, but nothing needs that
+    ],
+)
+def test_a_sum_that_only_one_operation_reads(text: str, private: bool) -> None:
+    found = of_program(text, "ab", "x")
+    wide = [operation for operation in (*found.forward, *found.backward) if isinstance(operation, Wide | Pull)]
+    assert {operation.private for operation in wide if operation.operation == "tanh"} == {private}
+
+
+def test_a_sum_that_is_reported_is_not_overwritten() -> None:
+    graph = {"inputs": {"a": 0.5, "b": 0.5, "x": 0.5}, "program": "s = a + b*x\nL = tanh(s)", "output": ["L", "s"]}
+    found = fused(Graph.from_dict(graph), ["a", "b"], ["x"], ["L", "s"])
+    assert not any(operation.private for operation in found.forward if isinstance(operation, Wide))
+
+
 def test_weights_stand_side_by_side_in_whole_vectors() -> None:
     for units, inputs in ((1, 1), (4, 3), (16, 2), (16, 16), (3, 40)):
         found = network(inputs, [units]).model.structure.schedule

@@ -13,11 +13,20 @@ import numpy as np
 
 from chainrule_engine.compiled.lanes import get, put
 from chainrule_engine.compiled.products import GIVEN, STANDING, ZERO, add_products, inner
-from chainrule_engine.compiled.table import CONSTANT, NUMBER, OPERAND, SELECTIVE, inlined, run_partials, run_values
+from chainrule_engine.compiled.table import (
+    CONSTANT,
+    NUMBER,
+    OPERAND,
+    SELECTIVE,
+    inlined,
+    run_both,
+    run_partials,
+    run_values,
+)
 
 Array = Any
 
-WIDE, DENSE, COPIED, PULL_WEIGHTS, PULL_INPUTS, CLEARED = range(3, 9)  # after CONSTANT, OPERAND, COMPUTED
+WIDE, TOGETHER, DENSE, COPIED, PULL_WEIGHTS, PULL_INPUTS, CLEARED = range(3, 10)  # after CONSTANT, OPERAND, COMPUTED
 
 
 @inlined
@@ -50,6 +59,9 @@ def run_forward(operations: Array, weights: Array, v: Array, numbers: Array, row
                 run_values(
                     operations[i, 1], v_0 + 8 * a, v_0 + 8 * b, v_0 + 8 * c, v_0 + 8 * t * size, operations[i, 2] * size
                 )
+            elif kind == TOGETHER:
+                v_0 = v.ctypes.data
+                run_both(operations[i, 1], v_0 + 8 * a, v_0 + 8 * t * size, operations[i, 2] * size)
             else:
                 for p in range(size):
                     put(v, t * size, p, get(v, a, p))

@@ -7,7 +7,8 @@ its name and know nothing of what it computes. Nothing is compiled as text, and 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -21,6 +22,7 @@ from numba.extending import overload as native
 from chainrule_engine.compiled.cache import FINGERPRINT, MODULES, kept_on_disk
 from chainrule_engine.elementary import NAN, basic, circular, powers
 from chainrule_engine.operations import CODES, OPERATIONS, Constant, Operand
+from chainrule_engine.schedule import LANES
 
 Array = Any
 
@@ -119,8 +121,18 @@ def _usual_power(x: float, y: float) -> float:
     return x * x if y == 2.0 else NAN
 
 
+@inlined
+def _usual_power_base_derivative(x: float, y: float) -> float:
+    return x + x if y == 2.0 else NAN
+
+
 # A branch of these is rare, and keeps a loop from being vector instructions; or one is common and far cheaper.
-_USUAL: dict[Any, Any] = {circular.sin: _usual_sin, circular.cos: _usual_cos, powers.power: _usual_power}
+_USUAL: dict[Any, Any] = {
+    circular.sin: _usual_sin,
+    circular.cos: _usual_cos,
+    powers.power: _usual_power,
+    powers.power_base_derivative: _usual_power_base_derivative,
+}
 
 
 def _usually(function: Any) -> Any:
@@ -190,6 +202,14 @@ for _code, _operation in enumerate(_OPERATIONS):
             if _usual := _usually(_partial):
                 _PARTIALS[-1 - _key] = _taking_all_and_result(_usual, _operation.arity)
 
+# Operations of one argument, by code, whose value and derivative are computed together: what both need, such as an
+# exponential, is then computed once.
+COMPUTED_TOGETHER = frozenset(
+    code
+    for code, operation in enumerate(_OPERATIONS)
+    if operation.arity == 1 and 3 * code in _PARTIALS and {-1 - code, -1 - 3 * code}.isdisjoint({*_VALUES, *_PARTIALS})
+)
+
 # By code: the key of one more value, which is 1 at the operation's kink and 0 elsewhere; -1 where it has no kink.
 KINK = np.full(len(_OPERATIONS), -1, np.int8)
 _AT_KINK: dict[Any, int] = {}
@@ -221,6 +241,7 @@ def _choose_partial(key: Any, x: Any, y: Any, w: Any, z: Any) -> Any:
 
 _NUMBERS = types.CPointer(types.float64)
 _VALUE_ROW = types.void(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, types.int64)
+_BOTH_ROW = types.void(_NUMBERS, _NUMBERS, types.int64)
 _PARTIAL_ROW = types.void(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, types.int64)
 
 
@@ -256,6 +277,22 @@ def _row_of_partials(key: int, fingerprint: str) -> Any:
     return run
 
 
+def _row_of_both(code: int, fingerprint: str) -> Any:
+    key = 3 * code
+
+    @cfunc(_BOTH_ROW, cache=True)
+    def run(x: Any, z: Any, size: int) -> None:
+        fingerprint  # noqa: B018
+        xs, zs = carray(x, size), carray(z, size)
+        for p in range(size):
+            x_p = xs[p]
+            z_p = _value(code, x_p, x_p, x_p)
+            zs[p] = z_p
+            xs[p] = _partial_of(key, x_p, x_p, x_p, z_p)
+
+    return run
+
+
 @inlined
 def _has_nan(numbers: Array) -> bool:
     count = 0
@@ -264,9 +301,9 @@ def _has_nan(numbers: Array) -> bool:
     return count > 0
 
 
-def _call_by_key(name: str, keys: Mapping[int, Any], make: Callable[[int, str], Any], numbers: int) -> Any:
+def _call_by_key(name: str, keys: Iterable[int], make: Callable[[int, str], Any], numbers: int) -> Any:
     """Compile a loop for each key, and return what calls one of them: (key, addresses of its numbers, their count)."""
-    keys = {key: loop for key, loop in keys.items() if key >= 0}
+    keys = [key for key in keys if key >= 0]
     for key in keys:
         binding.add_symbol(f"chainrule_{name}_{key}", make(key, FINGERPRINT).address)
     signature = types.void(*[types.int64] * (numbers + 2))
@@ -290,9 +327,23 @@ def _call_by_key(name: str, keys: Mapping[int, Any], make: Callable[[int, str], 
     return signature, generate
 
 
-with kept_on_disk():
+@contextmanager
+def _in_whole_lanes() -> Iterator[None]:
+    """Compile loops that take LANES numbers at once, also where the processor's vectors are shorter.
+
+    The functions are long chains of operations that wait for each other: two vectors side by side wait together.
+    """
+    binding.set_option("", f"-force-vector-width={LANES}")
+    try:
+        yield
+    finally:
+        binding.set_option("", "-force-vector-width=0")
+
+
+with kept_on_disk(), _in_whole_lanes():
     _value_call = _call_by_key("value", _VALUES, _row_of_values, 4)
     _partial_call = _call_by_key("partial", _PARTIALS, _row_of_partials, 5)
+    _both_call = _call_by_key("both", sorted(COMPUTED_TOGETHER), _row_of_both, 2)
 
 
 @intrinsic
@@ -305,6 +356,12 @@ def run_values(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, size: Any
 def run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: Any, size: Any) -> Any:
     """Compute `size` numbers of the partial derivative `key`, from the operands' addresses on, to that of `local`."""
     return _partial_call
+
+
+@intrinsic
+def run_both(context: Any, code: Any, x: Any, z: Any, size: Any) -> Any:
+    """Compute `size` values of operation `code` from the address x on, to z, and its derivative to x itself."""
+    return _both_call
 
 
 @inlined

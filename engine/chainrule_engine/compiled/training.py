@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule_engine.compiled.passes import CLEARED, COPIED, DENSE, PULL_INPUTS, PULL_WEIGHTS, WIDE
+from chainrule_engine.compiled.passes import CLEARED, COPIED, DENSE, PULL_INPUTS, PULL_WEIGHTS, TOGETHER, WIDE
 from chainrule_engine.compiled.steps import fill_rates, predict, run_steps, shuffle
-from chainrule_engine.compiled.table import KIND, OPERAND, PLACE
+from chainrule_engine.compiled.table import COMPUTED_TOGETHER, KIND, OPERAND, PLACE
 from chainrule_engine.operations import CODES
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
 from chainrule_engine.schedule import (
@@ -79,10 +79,16 @@ def _table(operations: list[tuple[int, ...]]) -> Array:
 
 def _encoded(operation: Forward) -> tuple[int, ...]:
     if isinstance(operation, Wide):
-        return (WIDE, CODES[operation.operation], operation.rows, operation.target, *operation.args)
+        kind = TOGETHER if _is_together(operation) else WIDE
+        return (kind, CODES[operation.operation], operation.rows, operation.target, *operation.args)
     if isinstance(operation, Dense):
         return DENSE, operation.weights, 0, operation.target, operation.x
     return COPIED, 0, 0, operation.target, operation.source
+
+
+def _is_together(operation: Wide | Pull) -> bool:
+    """Tell whether the value and its derivative are computed together: the derivative takes the argument's place."""
+    return operation.private and CODES[operation.operation] in COMPUTED_TOGETHER
 
 
 def _encoded_backward(operation: Backward) -> tuple[int, ...]:
@@ -98,9 +104,12 @@ def _encoded_backward(operation: Backward) -> tuple[int, ...]:
     key = 3 * CODES[operation.operation] + operation.place
     *args, result = operation.operands
     operands = (*(*args, 0, 0)[:3], result)
-    if KIND[key] == OPERAND:
+    kind = int(KIND[key])
+    if _is_together(operation):
+        kind = OPERAND
+    elif kind == OPERAND:
         operands = (operands[PLACE[key]], 0, 0, 0)
-    return int(KIND[key]), key, operation.rows, operation.source, operation.to, *operands, operation.first
+    return kind, key, operation.rows, operation.source, operation.to, *operands, operation.first
 
 
 #: A state of `random.Random`.

@@ -73,24 +73,48 @@ def log(x: float) -> float:
     return -INF if x == 0.0 else (x if x > 0.0 else NAN)
 
 
-def tanh(x: float) -> float:
-    """The hyperbolic tangent, as n / (n + 2) with n = exp(2|x|) - 1 in head and tail."""
-    a = abs(x)
-    k, r, w, c = exp_parts(2.0 * a if a < 22.0 else 44.0, 0.0)
-    p = power_of_two(k)
+def _tanh_parts(a: float) -> tuple[float, float, float, float, float]:
+    """(n, n_tail, d, d_tail, k): n = exp(2a)·2**k - 1 and d = n + 2 in head and tail, for 0 <= a <= 374.
+
+    k = 0 while exp(2a) < 2**63; from there on k keeps it below 2**65, and the 1 and the 2 no longer count.
+    """
+    k, r, w, c = exp_parts(2.0 * a, 0.0)
+    usable = k if k < 64.0 else 64.0
+    p = power_of_two(usable)
     one = p - 1.0
+    lost = (p - one) - 1.0
     r *= p
     w *= p
     s = one + r
     u = s + w
-    v = (r - (s - one)) + ((w - (u - s)) + p * c)
+    v = (r - (s - one)) + ((w - (u - s)) + (p * c + lost))
     n = u + v
     n_tail = v - (n - u)
     d = 2.0 + n
     e = d - n
-    head, tail = quotient(n, n_tail, d, ((n - (d - e)) + (2.0 - e)) + n_tail)
+    return n, n_tail, d, ((n - (d - e)) + (2.0 - e)) + n_tail, usable - k
+
+
+def tanh(x: float) -> float:
+    """The hyperbolic tangent, as n / (n + 2) with n = exp(2|x|) - 1 in head and tail."""
+    a = abs(x)
+    n, n_tail, d, d_tail, _ = _tanh_parts(a if a < 374.0 else 374.0)
+    head, tail = quotient(n, n_tail, d, d_tail)
     # Below 2**-28, x - x³/3 rounds to x; and NaN.
     return math.copysign(head + tail, x) if a >= 3.725290298461914e-09 else x
+
+
+def tanh_derivative(x: float) -> float:
+    """1 - tanh(x)², as y·(2 - y) with y = 1 - tanh|x| = 2 / (n + 2): no cancellation, so right at 20 too."""
+    a = abs(x)
+    _, _, d, d_tail, k = _tanh_parts(a if a < 374.0 else 374.0)
+    head, tail = quotient(2.0, 0.0, d, d_tail)
+    # The head has 26 bits: its double and its square are exact.
+    s = head + head
+    q = head * head
+    u = s - q
+    value = (u + (((s - u) - q) + tail * ((2.0 - s) - tail))) * power_of_two(k)
+    return value if x == x else x
 
 
 def _logistic_parts(a: float) -> tuple[float, float, float, float, float]:
@@ -117,26 +141,14 @@ def sigmoid(x: float) -> float:
     return value if x == x else x
 
 
-def _sigmoid_derivative(a: float, shift: float) -> float:
-    """sigmoid(a)·sigmoid(-a)·2**shift, for 0 <= a <= 746."""
-    h, t, k, d, d_tail = _logistic_parts(a)
-    head, tail = quotient(h, t, d, d_tail)
-    a = head + tail
-    head, tail = quotient(a, tail - (a - head), d, d_tail)
-    return scaled(head + tail, k + shift)
-
-
 def sigmoid_derivative(x: float) -> float:
     """sigmoid(x)·sigmoid(-x), as e / (1 + e)² with e = exp(-|x|): no cancellation on either side."""
     a = abs(x)
-    value = _sigmoid_derivative(a if a < 746.0 else 746.0, 0.0)
-    return value if x == x else x
-
-
-def tanh_derivative(x: float) -> float:
-    """1 - tanh(x)², as 4e / (1 + e)² with e = exp(-2|x|): no cancellation, so right to the last bits at 20 too."""
-    a = abs(x)
-    value = _sigmoid_derivative(2.0 * a if a < 374.0 else 748.0, 2.0)
+    h, t, k, d, d_tail = _logistic_parts(a if a < 746.0 else 746.0)
+    head, tail = quotient(h, t, d, d_tail)
+    a = head + tail
+    head, tail = quotient(a, tail - (a - head), d, d_tail)
+    value = scaled(head + tail, k)
     return value if x == x else x
 
 
