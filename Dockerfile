@@ -13,11 +13,16 @@ COPY service service
 COPY client client
 # pip compiles what it installs; nothing can be compiled later, on a read-only file system.
 RUN ["/opt/chainrule/bin/python", "-m", "pip", "install", ".[service]"]
-# So are the engine's kernels, for the processor that builds the image; on another kind they run in plain Python.
-ENV NUMBA_CACHE_DIR=/opt/chainrule/kernels
+# So are the engine's kernels, for every processor of the architecture. Where the image is built on the kind of processor that
+# it runs on, --build-arg CPU= with that kind's name (LLVM's, such as znver3) makes them faster; on another kind than that one
+# the engine runs in plain Python.
+ARG CPU=generic
+ENV NUMBA_CACHE_DIR=/opt/chainrule/kernels \
+    NUMBA_CPU_NAME=$CPU
 RUN ["/opt/chainrule/bin/python", "-m", "chainrule_engine.warm"]
 
 FROM python:3.13-slim
+ARG CPU=generic
 # The slim image ships its standard library without bytecode: without this each start would compile it again.
 RUN ["python", "-m", "compileall", "-q", "-x", "/(test|tests|idlelib)/", "/usr/local/lib/python3.13"]
 COPY --from=build /opt/chainrule /opt/chainrule
@@ -25,6 +30,7 @@ RUN ["install", "-d", "-o", "10001", "-g", "10001", "/data"]
 ENV PATH=/opt/chainrule/bin:$PATH \
     HOME=/tmp \
     NUMBA_CACHE_DIR=/opt/chainrule/kernels \
+    NUMBA_CPU_NAME=$CPU \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 10001:10001
