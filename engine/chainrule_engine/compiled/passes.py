@@ -36,6 +36,13 @@ def _at(row: int, rows: int, size: int, data: int) -> Any:
 
 
 @inner
+def fill(numbers: Array, first: int, size: int, number: float) -> None:
+    """Write one number to `size` places from the first on."""
+    for p in range(size):
+        put(numbers, first, p, number)
+
+
+@inner
 def run_forward(operations: Array, weights: Array, v: Array, numbers: Array, rows: int, size: int, data: int) -> None:
     """Compute the rows of a block in v: `size` numbers each, and the data's from the place `data` on."""
     for i in range(operations.shape[0]):
@@ -143,7 +150,7 @@ def run_backward(
             if kind == OPERAND:
                 factors, at = v, _at(operations[i, 5], rows, size, data)
             elif kind == CONSTANT:
-                local[:run] = NUMBER[key]
+                fill(local, 0, run, NUMBER[key])
             else:
                 a, b = _at(operations[i, 5], rows, size, data), _at(operations[i, 6], rows, size, data)
                 c, t = _at(operations[i, 7], rows, size, data), _at(operations[i, 8], rows, size, data)
@@ -190,7 +197,7 @@ def run_backward(
                 g, source + (units - 1) * size, -size, units, size,
             )  # fmt: skip
         elif kind == CLEARED:
-            g[to : to + size] = 0.0
+            fill(g, to, size, 0.0)
         else:
             for p in range(size):
                 put(g, to, p, get(g, source, p))
@@ -200,9 +207,7 @@ def run_backward(
 def fill_rows(spread: Array, numbers: Array, v: Array, size: int) -> None:
     """Fill the rows of the numbers that are the same at every point."""
     for k in range(spread.shape[0]):
-        first, number = spread[k, 0] * size, numbers[spread[k, 1]]
-        for p in range(size):
-            put(v, first, p, number)
+        fill(v, spread[k, 0] * size, size, numbers[spread[k, 1]])
 
 
 @inner

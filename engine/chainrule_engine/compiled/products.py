@@ -19,18 +19,18 @@ STANDING, ZERO, GIVEN = 0, 1, 2
 
 Array = Any
 
-inner = njit(error_model="numpy", nogil=True)
-_always = njit(error_model="numpy", nogil=True, forceinline=True)
+#: Decorates what becomes part of the kernel that calls it: a call with some arrays costs as much as a short loop.
+inner = njit(error_model="numpy", nogil=True, forceinline=True)
 
 
-@_always
+@inner
 def _start(start: int, c: Array, place: int, a: Array, given: int) -> Any:
     if start == STANDING:
         return get_lanes(c, place)
     return same(0.0 if start == ZERO else get(a, given, 0))
 
 
-@inner
+@njit(error_model="numpy", nogil=True)  # called: it is long, and what calls it does so in many places
 def add_products(
     start: int,
     given: int,

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from chainrule_engine.compiled.cache import FINGERPRINT, kept_on_disk, kernel
-from chainrule_engine.compiled.passes import fill_rows, gather, predicts_right, run_backward, run_forward
-from chainrule_engine.compiled.updates import rates as fill
+from chainrule_engine.compiled.lanes import get, put
+from chainrule_engine.compiled.passes import fill, fill_rows, gather, predicts_right, run_backward, run_forward
+from chainrule_engine.compiled.updates import rates as fill_schedule
 from chainrule_engine.compiled.updates import update
 from chainrule_engine.schedule import LANES
 
@@ -66,15 +67,17 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         kept = numbers[literals]
         seed = 1.0 / points if mean else 1.0
         batched = order.shape[0] > 0
+        last_block = (points - 1) // block * block
         for s in range(rates.size):
             if l2 != 0.0:
                 for k in range(totals.size):
                     share = l2 * numbers[k]
                     totals[k] = 0.0 + share + share
             else:
-                totals[:] = 0.0
+                fill(totals, 0, totals.size, 0.0)
             right = 0
-            for low in range(((points - 1) // block) * block, -1, -block):
+            low = last_block
+            while low >= 0:
                 here = min(block, points - low)
                 size = (here + LANES - 1) // LANES * LANES
                 data = rows * block + (0 if batched else columns.shape[0] * low)
@@ -88,8 +91,8 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
                     for p in range(here):
                         right += predicts_right(v, predictions, targets, threshold, rows, size, data, p)
                 if masked:
-                    g[:] = -0.0
-                g[loss_row * size : (loss_row + 1) * size] = 0.0 + seed
+                    fill(g, 0, g.size, -0.0)
+                fill(g, loss_row * size, size, 0.0 + seed)
                 run_backward(
                     backward, weights, v, g, numbers, totals, rows, size, data, here, masked, local, turned, ones
                 )
@@ -97,6 +100,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
                     for k in range(shares.shape[0]):
                         place = shares[k, 1]
                         totals[place] = totals[place] + g[shares[k, 0] * size + p]
+                low -= block
             loss = point_losses[0]
             for p in range(1, points):
                 loss = loss + point_losses[p]
@@ -114,7 +118,8 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
                 return s + 1, 1
             if loss <= target:
                 return s + 1, 2
-            gradients[:] = totals
+            for k in range(totals.size):
+                put(gradients, 0, k, get(totals, 0, k))
             update(optimiser, numbers, gradients, slot_1, slot_2, rates[s], float(step + s + 1), settings)
             for k in range(literals.size):
                 numbers[literals[k]] = kept[k]
@@ -162,7 +167,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
     @kernel
     def fill_rates(schedule: int, rates: Array, step: int, settings: Array) -> None:
         fingerprint  # noqa: B018
-        fill(schedule, rates, step, settings)
+        fill_schedule(schedule, rates, step, settings)
 
     return run_steps, predict, shuffle, fill_rates
 
