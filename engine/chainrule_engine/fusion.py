@@ -45,11 +45,15 @@ _NOTHING = -0.0
 
 @dataclass(eq=False)
 class _Unit:
-    """A sum of products: the slot of its bias (None without) and (weight, x, position of the product) of each term."""
+    """A sum of products: the slot of its bias (None without) and (weight, x, position of the product) of each term.
+
+    inner   the positions of the instructions that it takes the place of, the last addition included
+    """
 
     position: int
     bias: int | None
     terms: list[tuple[int, int, int]]
+    inner: list[int]
 
     @property
     def xs(self) -> tuple[int, ...]:
@@ -120,6 +124,8 @@ class _Program:
                 reached.add(slot)
                 self.pulls[slot].append((position, place))
         self.pulling = {pull for pulls in self.pulls.values() for pull in pulls}
+        #: Positions of additions that are known to end no sum of products, or none that can be used.
+        self.no_units: set[int] = set()
 
     def _is_inner(self, slot: int) -> bool:
         return slot in self.made_by and self.uses[slot] == 1 and slot not in self.outputs
@@ -142,33 +148,54 @@ class _Program:
 
     def unit(self, top: int) -> _Unit | None:
         """Return the sum of products whose last addition is at this position."""
+        if top in self.no_units:
+            return None
         terms: list[tuple[int, int, int]] = []
+        additions: list[int] = []
         slot = self.instructions[top].target
         bias: int | None = None
         while True:
             position = self.made_by.get(slot)
             if position is None or self.instructions[position].operation.name != "add":
-                return None
+                break
             if position != top and not self._is_inner(slot):
-                return None
+                break
+            additions.append(position)
             left, right = self.instructions[position].args
             rest, term = left, self._product(right)
             if term is None:
                 rest, term = right, self._product(left)
             if term is None:
-                return None
+                break
             terms.append(term)
+            first = None
             if self._is_weight(rest):
                 bias = rest
-                break
-            first = self._product(rest)
-            if first is not None:
+            elif (first := self._product(rest)) is not None:
                 terms.append(first)
+            else:
+                slot = rest
+                continue
+            # One x in two terms of a sum would receive two additions, which a dense operation does not make.
+            repeated = _repeated(terms)
+            if repeated:
+                additions = additions[:repeated]
                 break
-            slot = rest
-        terms.reverse()
-        # One x in two terms of a sum would receive two additions, which a dense operation does not make.
-        return _Unit(top, bias, terms) if len({x for _, x, _ in terms}) == len(terms) else None
+            terms.reverse()
+            return _Unit(top, bias, terms, additions + [place for _, _, place in terms])
+        # Each of these would lead to the same end, and is not to be walked from again: a long sum has many.
+        self.no_units.update(additions)
+        return None
+
+def _repeated(terms: Sequence[tuple[int, int, int]]) -> int:
+    """Return how many terms have to go, from the first, until no x occurs twice in the rest."""
+    seen: set[int] = set()
+    for place in range(len(terms) - 1, -1, -1):
+        x = terms[place][1]
+        if x in seen:
+            return place + 1
+        seen.add(x)
+    return 0
 
 
 def schedule(tape: Tape, parameters: Sequence[int], data: Sequence[int], outputs: Sequence[int]) -> Schedule:
@@ -192,9 +219,8 @@ class _Scheduler:
 
     def run(self, outputs: Sequence[int]) -> Schedule:
         program, out = self.program, self.out
-        not_units: set[int] = set()
         for attempt in range(_PATIENCE + 1):
-            dense = [] if program.masked or attempt == _PATIENCE else self._dense(not_units)
+            dense = [] if program.masked or attempt == _PATIENCE else self._dense()
             groups = self._groups(dense, fusing=attempt < _PATIENCE)
             for tries in range(_PATIENCE):
                 order, cycle = self._order(groups)
@@ -206,7 +232,7 @@ class _Scheduler:
                     wide = [group for group in groups if not group.units]
                 groups = [group for group in groups if group not in wide]
                 groups += [_Group([position]) for group in wide for position in group.members]
-            not_units.update(unit.position for group in cycle for unit in group.units)
+            program.no_units.update(unit.position for group in cycle for unit in group.units)
             if not cycle:
                 break
         self._place_numbers(order)
@@ -220,20 +246,19 @@ class _Scheduler:
 
     # -- grouping
 
-    def _dense(self, not_units: set[int]) -> list[_Group]:
+    def _dense(self) -> list[_Group]:
         """Find the sums of products and put those over the same xs together."""
         program = self.program
         by_xs: dict[tuple[object, ...], list[_Unit]] = {}
         taken: set[int] = set()
         for top in range(len(program.instructions) - 1, -1, -1):
             # From the last: the longest sum comes before its parts.
-            if top in taken or top in not_units or program.instructions[top].operation.name != "add":
+            if top in taken or program.instructions[top].operation.name != "add":
                 continue
             unit = program.unit(top)
             if unit is None:
                 continue
-            inner = self._inner(unit)
-            taken.update(inner)
+            taken.update(unit.inner)
             target = program.instructions[top].target
             key = (unit.xs, target in program.pulls or target == program.loss, target in program.wanted)
             by_xs.setdefault(key, []).append(unit)
@@ -252,23 +277,11 @@ class _Scheduler:
                 groups += [_Group([unit.position], [unit]) for unit in units]
         return groups
 
-    def _inner(self, unit: _Unit) -> list[int]:
-        """Return the positions of the instructions that a sum takes the place of, the last addition included."""
-        program = self.program
-        positions = [position for _, _, position in unit.terms]
-        products = set(positions)
-        slot = program.instructions[unit.position].target
-        while slot in program.made_by and (position := program.made_by[slot]) not in products:
-            positions.append(position)
-            left, right = program.instructions[position].args
-            slot = right if program.made_by.get(left) in products else left
-        return positions
-
     def _groups(self, dense: list[_Group], *, fusing: bool) -> list[_Group]:
         """Group the instructions that no dense operation covers: the same operation on consecutive rows."""
         program = self.program
         unit_at = {unit.position: unit for group in dense for unit in group.units}
-        covered = {p for group in dense for unit in group.units for p in self._inner(unit)}
+        covered = {p for group in dense for unit in group.units for p in unit.inner}
         singles = [position for position in range(len(program.instructions)) if position not in covered]
         if not fusing:
             return [_Group([position]) for position in singles]
@@ -353,7 +366,7 @@ class _Scheduler:
             for position in group.members:
                 of[position] = number
             for unit in group.units:
-                for position in self._inner(unit):
+                for position in unit.inner:
                     of[position] = number
         after: list[set[int]] = [set() for _ in groups]
         for position, (_, _, args) in enumerate(program.instructions):
@@ -435,7 +448,7 @@ class _Scheduler:
             for position in group.members:
                 self.row[program.instructions[position].target] = out.rows
                 out.rows += 1
-        covered = {p for group in order for unit in group.units for p in self._inner(unit)}
+        covered = {p for group in order for unit in group.units for p in unit.inner}
         for position, (_, _, args) in enumerate(program.instructions):
             if position in covered:
                 continue
