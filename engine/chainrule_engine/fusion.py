@@ -17,7 +17,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 
 from chainrule_engine.kernels import Instruction
 from chainrule_engine.operations import Constant, Operand, Operation
@@ -35,8 +35,9 @@ from chainrule_engine.schedule import (
 )
 from chainrule_engine.tape import Tape
 
-#: After so many contradictions between the orders of uses, everything is taken apart.
-_PATIENCE = 20
+#: After so many contradictions between the orders of uses, everything is taken apart; and sooner after so many
+#: instructions were put in order (again and again), which takes some seconds.
+_PATIENCE, _LONG_PATIENCE = 20, 500_000
 #: A sum that starts with a product starts from the one number that an addition does not change.
 _NOTHING = -0.0
 
@@ -187,6 +188,7 @@ class _Program:
         self.no_units.update(additions)
         return None
 
+
 def _repeated(terms: Sequence[tuple[int, int, int]]) -> int:
     """Return how many terms have to go, from the first, until no x occurs twice in the rest."""
     seen: set[int] = set()
@@ -219,18 +221,21 @@ class _Scheduler:
 
     def run(self, outputs: Sequence[int]) -> Schedule:
         program, out = self.program, self.out
+        sorted_so_far = 0
         for attempt in range(_PATIENCE + 1):
-            dense = [] if program.masked or attempt == _PATIENCE else self._dense()
-            groups = self._groups(dense, fusing=attempt < _PATIENCE)
+            fusing = attempt < _PATIENCE and sorted_so_far <= _LONG_PATIENCE
+            groups = self._groups(self._dense() if fusing and not program.masked else [], fusing=fusing)
             for tries in range(_PATIENCE):
                 order, cycle = self._order(groups)
+                sorted_so_far += len(program.instructions)
                 # Something in the cycle has to go. A wide operation is the smaller loss.
                 wide = [group for group in cycle if not group.units]
                 if not wide:
                     break
-                if tries == _PATIENCE - 2:
+                if tries == _PATIENCE - 2 or sorted_so_far > _LONG_PATIENCE:
                     wide = [group for group in groups if not group.units]
-                groups = [group for group in groups if group not in wide]
+                apart = set(wide)
+                groups = [group for group in groups if group not in apart]
                 groups += [_Group([position]) for group in wide for position in group.members]
             program.no_units.update(unit.position for group in cycle for unit in group.units)
             if not cycle:
@@ -319,39 +324,42 @@ class _Scheduler:
         """Cut instructions of one kind into runs that step through their arguments' rows one by one."""
         runs: list[list[int]] = []
         steps: tuple[bool, ...] | None = None
+        # By slot, the first place at which a member of the last run adds to its gradient. A wide operation adds along
+        # its first argument from the last member to the first, then along the next; the contract has all additions of
+        # the last member before any of another. So no later member may add to the slot at a later place.
+        first_place: dict[int, int] = {}
         for position in members:
-            args = self.program.instructions[position].args
-            if runs:
-                before = self.program.instructions[runs[-1][-1]].args
-                step = tuple(a != b for a, b in zip(before, args, strict=True))
-                follows = all(
-                    a == b or (a in lies and b in lies and lies[b][1] == lies[a][1] + 1)
-                    for a, b in zip(before, args, strict=True)
-                )
-                if follows and any(step) and steps in (None, step) and self._uses_in_order([*runs[-1], position]):
-                    runs[-1].append(position)
-                    steps = step
-                    continue
-            runs.append([position])
-            steps = None
+            adds = self._additions(position)
+            step = self._step(runs[-1][-1], position, lies) if runs else ()
+            in_order = all(place <= first_place.get(slot, place) for place, slot in adds)
+            if any(step) and steps in (None, step) and in_order:
+                runs[-1].append(position)
+                steps = step
+            else:
+                runs.append([position])
+                steps = None
+                first_place.clear()
+            for place, slot in adds:
+                first_place[slot] = min(place, first_place.get(slot, place))
         return runs
 
-    def _uses_in_order(self, members: list[int]) -> bool:
-        """Tell whether a wide operation adds to each gradient in the order of the contract."""
-        # It adds along its first argument from the last member to the first, then along the next. Only where two
-        # arguments step through the same rows can that differ.
+    def _step(self, one: int, next_: int, lies: dict[int, tuple[object, int]]) -> tuple[bool, ...]:
+        """Tell which arguments lie a row further on; nothing where another is neither there nor the same."""
+        before, args = self.program.instructions[one].args, self.program.instructions[next_].args
+        follows = all(
+            a == b or (a in lies and b in lies and lies[b][1] == lies[a][1] + 1)
+            for a, b in zip(before, args, strict=True)
+        )
+        return tuple(a != b for a, b in zip(before, args, strict=True)) if follows else ()
+
+    def _additions(self, position: int) -> list[tuple[int, int]]:
+        """Return (place, slot) of the arguments to whose rows of gradients an instruction adds."""
         program = self.program
-        seen: dict[int, tuple[int, int]] = {}
-        for place in range(len(program.instructions[members[0]].args)):
-            for position in reversed(members):
-                slot = program.instructions[position].args[place]
-                if (position, place) not in program.pulling or slot in program.uniform:
-                    continue
-                use = (-position, place)
-                if slot in seen and seen[slot] > use:
-                    return False
-                seen[slot] = use
-        return True
+        return [
+            (place, slot)
+            for place, slot in enumerate(program.instructions[position].args)
+            if (position, place) in program.pulling and slot not in program.uniform
+        ]
 
     # -- order
 
@@ -397,11 +405,11 @@ class _Scheduler:
         # Going back from group to group that could not come yet, one comes to a cycle.
         waiting_for = {follower: n for n, f in enumerate(after) if before[n] for follower in f if before[follower]}
         number = next(n for n, count in enumerate(before) if count)
-        path: list[int] = []
+        path: dict[int, None] = {}
         while number not in path:
-            path.append(number)
+            path[number] = None
             number = waiting_for[number]
-        return [], [groups[n] for n in path[path.index(number) :] if groups[n].fused]
+        return [], [groups[n] for n in dropwhile(lambda n: n != number, path) if groups[n].fused]
 
     # -- places
 
@@ -501,10 +509,10 @@ class _Scheduler:
             self.sums.update(program.instructions[position].target for position in group.members)
             out.forward.append(dense)
             return
+        private = self._is_private(group.members)
         for run in self._steps(group.members, needed=None):
             target, operation, args = program.instructions[run[0]]
             rows = tuple(self.row[slot] for slot in args)
-            private = self._is_private(group.members)
             out.forward.append(Wide(operation.name, len(run), self.row[target], rows, private))
 
     def _is_private(self, members: list[int]) -> bool:

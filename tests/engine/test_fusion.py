@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.engine.strategies import graphs
 
+from chainrule_engine import fusion
 from chainrule_engine.fusion import schedule
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS, Constant
@@ -198,6 +199,16 @@ def narrow_and_wide(size: int) -> dict[str, Any]:
 )
 def test_twice_the_graph_is_twice_the_work(make: Callable[[int], dict[str, Any]]) -> None:
     assert lines_to_fuse(make(600)) <= 2.2 * lines_to_fuse(make(300))
+
+
+def test_a_graph_whose_parts_will_not_be_put_in_order_is_soon_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # k and n are sums over the same rows, and the product of h with one of them stands between their uses of h.
+    text = "h = tanh(a + b*x + c*y)\nk = d + e*h + f*x\nm = h*k\nn = g + i*h + j*x\nL = m*n"
+    assert shapes(of_program(text, "abcdefgij", "xy")) == [(1, 2)]
+    monkeypatch.setattr(fusion, "_LONG_PATIENCE", 0)
+    found = of_program(text, "abcdefgij", "xy")
+    assert not found.weights
+    assert {operation.rows for operation in found.forward if isinstance(operation, Wide)} == {1}
 
 
 # ------------------------------------------------------------------------------------------------ the order of sums
