@@ -17,7 +17,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 
 from chainrule_engine.kernels import Instruction
 from chainrule_engine.operations import Constant, Operand, Operation
@@ -35,8 +35,9 @@ from chainrule_engine.schedule import (
 )
 from chainrule_engine.tape import Tape
 
-#: After so many contradictions between the orders of uses, everything is taken apart.
-_PATIENCE = 20
+#: After so many contradictions between the orders of uses, everything is taken apart; and sooner after so many
+#: instructions were put in order (again and again), which takes some seconds.
+_PATIENCE, _LONG_PATIENCE = 20, 500_000
 #: A sum that starts with a product starts from the one number that an addition does not change.
 _NOTHING = -0.0
 
@@ -45,11 +46,15 @@ _NOTHING = -0.0
 
 @dataclass(eq=False)
 class _Unit:
-    """A sum of products: the slot of its bias (None without) and (weight, x, position of the product) of each term."""
+    """A sum of products: the slot of its bias (None without) and (weight, x, position of the product) of each term.
+
+    inner   the positions of the instructions that it takes the place of, the last addition included
+    """
 
     position: int
     bias: int | None
     terms: list[tuple[int, int, int]]
+    inner: list[int]
 
     @property
     def xs(self) -> tuple[int, ...]:
@@ -120,6 +125,8 @@ class _Program:
                 reached.add(slot)
                 self.pulls[slot].append((position, place))
         self.pulling = {pull for pulls in self.pulls.values() for pull in pulls}
+        #: Positions of additions that are known to end no sum of products, or none that can be used.
+        self.no_units: set[int] = set()
 
     def _is_inner(self, slot: int) -> bool:
         return slot in self.made_by and self.uses[slot] == 1 and slot not in self.outputs
@@ -142,33 +149,55 @@ class _Program:
 
     def unit(self, top: int) -> _Unit | None:
         """Return the sum of products whose last addition is at this position."""
+        if top in self.no_units:
+            return None
         terms: list[tuple[int, int, int]] = []
+        additions: list[int] = []
         slot = self.instructions[top].target
         bias: int | None = None
         while True:
             position = self.made_by.get(slot)
             if position is None or self.instructions[position].operation.name != "add":
-                return None
+                break
             if position != top and not self._is_inner(slot):
-                return None
+                break
+            additions.append(position)
             left, right = self.instructions[position].args
             rest, term = left, self._product(right)
             if term is None:
                 rest, term = right, self._product(left)
             if term is None:
-                return None
+                break
             terms.append(term)
+            first = None
             if self._is_weight(rest):
                 bias = rest
-                break
-            first = self._product(rest)
-            if first is not None:
+            elif (first := self._product(rest)) is not None:
                 terms.append(first)
+            else:
+                slot = rest
+                continue
+            # One x in two terms of a sum would receive two additions, which a dense operation does not make.
+            repeated = _repeated(terms)
+            if repeated:
+                additions = additions[:repeated]
                 break
-            slot = rest
-        terms.reverse()
-        # One x in two terms of a sum would receive two additions, which a dense operation does not make.
-        return _Unit(top, bias, terms) if len({x for _, x, _ in terms}) == len(terms) else None
+            terms.reverse()
+            return _Unit(top, bias, terms, additions + [place for _, _, place in terms])
+        # Each of these would lead to the same end, and is not to be walked from again: a long sum has many.
+        self.no_units.update(additions)
+        return None
+
+
+def _repeated(terms: Sequence[tuple[int, int, int]]) -> int:
+    """Return how many terms have to go, from the first, until no x occurs twice in the rest."""
+    seen: set[int] = set()
+    for place in range(len(terms) - 1, -1, -1):
+        x = terms[place][1]
+        if x in seen:
+            return place + 1
+        seen.add(x)
+    return 0
 
 
 def schedule(tape: Tape, parameters: Sequence[int], data: Sequence[int], outputs: Sequence[int]) -> Schedule:
@@ -192,21 +221,23 @@ class _Scheduler:
 
     def run(self, outputs: Sequence[int]) -> Schedule:
         program, out = self.program, self.out
-        not_units: set[int] = set()
+        sorted_so_far = 0
         for attempt in range(_PATIENCE + 1):
-            dense = [] if program.masked or attempt == _PATIENCE else self._dense(not_units)
-            groups = self._groups(dense, fusing=attempt < _PATIENCE)
+            fusing = attempt < _PATIENCE and sorted_so_far <= _LONG_PATIENCE
+            groups = self._groups(self._dense() if fusing and not program.masked else [], fusing=fusing)
             for tries in range(_PATIENCE):
                 order, cycle = self._order(groups)
+                sorted_so_far += len(program.instructions)
                 # Something in the cycle has to go. A wide operation is the smaller loss.
                 wide = [group for group in cycle if not group.units]
                 if not wide:
                     break
-                if tries == _PATIENCE - 2:
+                if tries == _PATIENCE - 2 or sorted_so_far > _LONG_PATIENCE:
                     wide = [group for group in groups if not group.units]
-                groups = [group for group in groups if group not in wide]
+                apart = set(wide)
+                groups = [group for group in groups if group not in apart]
                 groups += [_Group([position]) for group in wide for position in group.members]
-            not_units.update(unit.position for group in cycle for unit in group.units)
+            program.no_units.update(unit.position for group in cycle for unit in group.units)
             if not cycle:
                 break
         self._place_numbers(order)
@@ -220,20 +251,19 @@ class _Scheduler:
 
     # -- grouping
 
-    def _dense(self, not_units: set[int]) -> list[_Group]:
+    def _dense(self) -> list[_Group]:
         """Find the sums of products and put those over the same xs together."""
         program = self.program
         by_xs: dict[tuple[object, ...], list[_Unit]] = {}
         taken: set[int] = set()
         for top in range(len(program.instructions) - 1, -1, -1):
             # From the last: the longest sum comes before its parts.
-            if top in taken or top in not_units or program.instructions[top].operation.name != "add":
+            if top in taken or program.instructions[top].operation.name != "add":
                 continue
             unit = program.unit(top)
             if unit is None:
                 continue
-            inner = self._inner(unit)
-            taken.update(inner)
+            taken.update(unit.inner)
             target = program.instructions[top].target
             key = (unit.xs, target in program.pulls or target == program.loss, target in program.wanted)
             by_xs.setdefault(key, []).append(unit)
@@ -252,23 +282,11 @@ class _Scheduler:
                 groups += [_Group([unit.position], [unit]) for unit in units]
         return groups
 
-    def _inner(self, unit: _Unit) -> list[int]:
-        """Return the positions of the instructions that a sum takes the place of, the last addition included."""
-        program = self.program
-        positions = [position for _, _, position in unit.terms]
-        products = set(positions)
-        slot = program.instructions[unit.position].target
-        while slot in program.made_by and (position := program.made_by[slot]) not in products:
-            positions.append(position)
-            left, right = program.instructions[position].args
-            slot = right if program.made_by.get(left) in products else left
-        return positions
-
     def _groups(self, dense: list[_Group], *, fusing: bool) -> list[_Group]:
         """Group the instructions that no dense operation covers: the same operation on consecutive rows."""
         program = self.program
         unit_at = {unit.position: unit for group in dense for unit in group.units}
-        covered = {p for group in dense for unit in group.units for p in self._inner(unit)}
+        covered = {p for group in dense for unit in group.units for p in unit.inner}
         singles = [position for position in range(len(program.instructions)) if position not in covered]
         if not fusing:
             return [_Group([position]) for position in singles]
@@ -306,39 +324,42 @@ class _Scheduler:
         """Cut instructions of one kind into runs that step through their arguments' rows one by one."""
         runs: list[list[int]] = []
         steps: tuple[bool, ...] | None = None
+        # By slot, the first place at which a member of the last run adds to its gradient. A wide operation adds along
+        # its first argument from the last member to the first, then along the next; the contract has all additions of
+        # the last member before any of another. So no later member may add to the slot at a later place.
+        first_place: dict[int, int] = {}
         for position in members:
-            args = self.program.instructions[position].args
-            if runs:
-                before = self.program.instructions[runs[-1][-1]].args
-                step = tuple(a != b for a, b in zip(before, args, strict=True))
-                follows = all(
-                    a == b or (a in lies and b in lies and lies[b][1] == lies[a][1] + 1)
-                    for a, b in zip(before, args, strict=True)
-                )
-                if follows and any(step) and steps in (None, step) and self._uses_in_order([*runs[-1], position]):
-                    runs[-1].append(position)
-                    steps = step
-                    continue
-            runs.append([position])
-            steps = None
+            adds = self._additions(position)
+            step = self._step(runs[-1][-1], position, lies) if runs else ()
+            in_order = all(place <= first_place.get(slot, place) for place, slot in adds)
+            if any(step) and steps in (None, step) and in_order:
+                runs[-1].append(position)
+                steps = step
+            else:
+                runs.append([position])
+                steps = None
+                first_place.clear()
+            for place, slot in adds:
+                first_place[slot] = min(place, first_place.get(slot, place))
         return runs
 
-    def _uses_in_order(self, members: list[int]) -> bool:
-        """Tell whether a wide operation adds to each gradient in the order of the contract."""
-        # It adds along its first argument from the last member to the first, then along the next. Only where two
-        # arguments step through the same rows can that differ.
+    def _step(self, one: int, next_: int, lies: dict[int, tuple[object, int]]) -> tuple[bool, ...]:
+        """Tell which arguments lie a row further on; nothing where another is neither there nor the same."""
+        before, args = self.program.instructions[one].args, self.program.instructions[next_].args
+        follows = all(
+            a == b or (a in lies and b in lies and lies[b][1] == lies[a][1] + 1)
+            for a, b in zip(before, args, strict=True)
+        )
+        return tuple(a != b for a, b in zip(before, args, strict=True)) if follows else ()
+
+    def _additions(self, position: int) -> list[tuple[int, int]]:
+        """Return (place, slot) of the arguments to whose rows of gradients an instruction adds."""
         program = self.program
-        seen: dict[int, tuple[int, int]] = {}
-        for place in range(len(program.instructions[members[0]].args)):
-            for position in reversed(members):
-                slot = program.instructions[position].args[place]
-                if (position, place) not in program.pulling or slot in program.uniform:
-                    continue
-                use = (-position, place)
-                if slot in seen and seen[slot] > use:
-                    return False
-                seen[slot] = use
-        return True
+        return [
+            (place, slot)
+            for place, slot in enumerate(program.instructions[position].args)
+            if (position, place) in program.pulling and slot not in program.uniform
+        ]
 
     # -- order
 
@@ -353,7 +374,7 @@ class _Scheduler:
             for position in group.members:
                 of[position] = number
             for unit in group.units:
-                for position in self._inner(unit):
+                for position in unit.inner:
                     of[position] = number
         after: list[set[int]] = [set() for _ in groups]
         for position, (_, _, args) in enumerate(program.instructions):
@@ -384,11 +405,11 @@ class _Scheduler:
         # Going back from group to group that could not come yet, one comes to a cycle.
         waiting_for = {follower: n for n, f in enumerate(after) if before[n] for follower in f if before[follower]}
         number = next(n for n, count in enumerate(before) if count)
-        path: list[int] = []
+        path: dict[int, None] = {}
         while number not in path:
-            path.append(number)
+            path[number] = None
             number = waiting_for[number]
-        return [], [groups[n] for n in path[path.index(number) :] if groups[n].fused]
+        return [], [groups[n] for n in dropwhile(lambda n: n != number, path) if groups[n].fused]
 
     # -- places
 
@@ -435,7 +456,7 @@ class _Scheduler:
             for position in group.members:
                 self.row[program.instructions[position].target] = out.rows
                 out.rows += 1
-        covered = {p for group in order for unit in group.units for p in self._inner(unit)}
+        covered = {p for group in order for unit in group.units for p in unit.inner}
         for position, (_, _, args) in enumerate(program.instructions):
             if position in covered:
                 continue
@@ -488,10 +509,10 @@ class _Scheduler:
             self.sums.update(program.instructions[position].target for position in group.members)
             out.forward.append(dense)
             return
+        private = self._is_private(group.members)
         for run in self._steps(group.members, needed=None):
             target, operation, args = program.instructions[run[0]]
             rows = tuple(self.row[slot] for slot in args)
-            private = self._is_private(group.members)
             out.forward.append(Wide(operation.name, len(run), self.row[target], rows, private))
 
     def _is_private(self, members: list[int]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, P
 from chainrule_engine.fusion import schedule
 from chainrule_engine.graph import Graph
 from chainrule_engine.kernels import Column
+from chainrule_engine.lazily import lazy
 from chainrule_engine.losses import LOSSES, Loss
 from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, MLP, LayerNumbers, draw_layers
 from chainrule_engine.schedule import Schedule
@@ -52,7 +53,7 @@ class Structure:
         """Whether the loss and the predictions are results of operations, and not inputs themselves."""
         return self.graph.inputs.keys().isdisjoint([self.loss, *self.predictions])
 
-    @cached_property
+    @lazy
     def schedule(self) -> Schedule:
         """The operations, fused."""
         slots = self.tape.slots

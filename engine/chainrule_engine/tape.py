@@ -10,13 +10,13 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from chainrule_engine import acceleration, kernels
 from chainrule_engine.graph import Graph
 from chainrule_engine.kernels import Break, Column, Fault, Flow, FlowRecorder, Instruction, Mask, Recorder
+from chainrule_engine.lazily import lazy
 from chainrule_engine.nodes import Nodes
 from chainrule_engine.operations import OPERATIONS
 
@@ -45,7 +45,7 @@ class Tape:
 
     # What is asked for a few ids or instructions has a function besides: a list of all takes long to make.
 
-    @cached_property
+    @lazy
     def slots(self) -> dict[str, int]:
         """The slot of every input and node, by its id."""
         return dict(zip(self.graph.nodes.names, self.declared, strict=True))
@@ -54,7 +54,7 @@ class Tape:
         """Return the slot of an input or node."""
         return self.declared[self.graph.nodes.slots[name]]
 
-    @cached_property
+    @lazy
     def names(self) -> list[str | None]:
         """The id of every slot, None for a literal number's."""
         return [self.name(slot) for slot in range(self.size)]
@@ -71,7 +71,7 @@ class Tape:
         """The literal numbers, by their slots."""
         return dict(enumerate(self.graph.nodes.literals, self.graph.nodes.first))
 
-    @cached_property
+    @lazy
     def instructions(self) -> list[Instruction]:
         """The instructions in the order of evaluation, in the form of the plain kernels."""
         operands, operations = iter(self._operands), tuple(OPERATIONS.values())
@@ -80,7 +80,7 @@ class Tape:
             for target, code in enumerate(self._codes, self._first)
         ]
 
-    @cached_property
+    @lazy
     def _starts(self) -> list[int]:
         arities = [operation.arity for operation in OPERATIONS.values()]
         return list(accumulate(map(arities.__getitem__, self._codes), initial=0))
@@ -100,7 +100,7 @@ class Tape:
             return None
         return self._first + bisect_right(self._starts, edge) - 1
 
-    @cached_property
+    @lazy
     def _program(self) -> Program:
         # Only ever asked for once the compiled kernels are loaded.
         from chainrule_engine.compiled.program import Program

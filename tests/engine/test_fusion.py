@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.engine.strategies import graphs
 
+from chainrule_engine import fusion
 from chainrule_engine.fusion import schedule
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS, Constant
@@ -127,6 +129,86 @@ def test_weights_stand_side_by_side_in_whole_vectors() -> None:
         assert max(weights.per_unit, weights.per_input) % LANES == 0
         places = {weights.place(u, i) for u in range(units) for i in range(inputs + 1)}
         assert places == set(found.parameters)
+
+
+# ------------------------------------------------------------------------------------------------ how long it takes
+
+
+def lines_to_fuse(spec: dict[str, Any]) -> int:
+    """Return how many lines of `fusion` are run for a schedule: its time, without a clock."""
+    structure = Training(spec).model.structure
+    slots = structure.tape.slots
+    lines = 0
+
+    def count(frame: Any, event: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != schedule.__code__.co_filename:
+            return None
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        schedule(
+            structure.tape,
+            [slots[name] for name in structure.parameters],
+            [slots[name] for name in structure.data],
+            [slots[structure.loss]],
+        )
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def of_text(lines: list[str], parameters: list[str], data: Sequence[str] = "xyt") -> dict[str, Any]:
+    return {
+        "model": {
+            "graph": {"inputs": dict.fromkeys([*data, *parameters], 0.1), "program": "\n".join(lines)},
+            "parameters": parameters,
+            "loss": "L",
+        },
+        "data": {name: [1.0, 2.0] for name in data},
+        "optimizer": {"name": "sgd", "learning_rate": 0.01},
+        "steps": 1,
+    }
+
+
+def long_sum(first: str, term: str, size: int) -> dict[str, Any]:
+    """A sum that ends in the loss, one addition to a line."""
+    lines = [f"s0 = {first}", *(f"s{i + 1} = s{i} + {term.format(i)}" for i in range(size))]
+    return of_text([*lines, f"L = (s{size} - t)**2"], [f"w{i}" for i in range(size)])
+
+
+def narrow_and_wide(size: int) -> dict[str, Any]:
+    model = {"inputs": 1, "layers": [size, 1], "activation": "tanh"}
+    data = {"inputs": [[1.0], [2.0]], "targets": [1.0, 0.0]}
+    optimizer = {"name": "sgd", "learning_rate": 0.01}
+    return {"model": model, "data": data, "loss": {"name": "squared_error"}, "optimizer": optimizer, "steps": 1}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda size: long_sum("x + y", "w{0}*x", size),  # the first summand is no product
+        lambda size: long_sum("(x - y)**2", "0.01*(w{0}*w{0})", size),
+        lambda size: long_sum("w0*x", "w{0}*x", size),  # every x the same
+        narrow_and_wide,
+    ],
+    ids=["a sum of data", "a penalty", "one x", "a layer"],
+)
+def test_twice_the_graph_is_twice_the_work(make: Callable[[int], dict[str, Any]]) -> None:
+    assert lines_to_fuse(make(600)) <= 2.2 * lines_to_fuse(make(300))
+
+
+def test_a_graph_whose_parts_will_not_be_put_in_order_is_soon_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # k and n are sums over the same rows, and the product of h with one of them stands between their uses of h.
+    text = "h = tanh(a + b*x + c*y)\nk = d + e*h + f*x\nm = h*k\nn = g + i*h + j*x\nL = m*n"
+    assert shapes(of_program(text, "abcdefgij", "xy")) == [(1, 2)]
+    monkeypatch.setattr(fusion, "_LONG_PATIENCE", 0)
+    found = of_program(text, "abcdefgij", "xy")
+    assert not found.weights
+    assert {operation.rows for operation in found.forward if isinstance(operation, Wide)} == {1}
 
 
 # ------------------------------------------------------------------------------------------------ the order of sums

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from chainrule_engine.compiled.cache import note_on_disk
 from chainrule_engine.compiled.ordering import depth_first, flatten
 from chainrule_engine.compiled.table import ARITY, KIND, KINK, SELECTIVE
 from chainrule_engine.kernels import Column
+from chainrule_engine.lazily import lazy
 
 Array = Any
 
@@ -79,11 +79,11 @@ class Program:
         self._size = size
         self._first = size - len(codes)
 
-    @cached_property
+    @lazy
     def _plan(self) -> one_point.Plan:
         return one_point.plan(self._codes, self._operands, self._first)
 
-    @cached_property
+    @lazy
     def _masked(self) -> bool:
         return bool(SELECTIVE[self._codes].any())
 
@@ -125,7 +125,7 @@ class Program:
         first: list[float] = numbers[:, points[0]].tolist()
         return Broken(place, int(self._operands[edge]), points, *first)
 
-    @cached_property
+    @lazy
     def _ends(self) -> Array:
         return np.cumsum(ARITY[self._codes], dtype=np.int64)
 
