@@ -23,6 +23,16 @@ FAILED, MISUSED = 1, 2
 _GRAPH_FILE = "a graph as JSON, or the body of a POST to /v1/evaluations; - reads standard input"
 
 
+_ENGINE_HELP = """
+what computes, with the same bits either way:
+  CHAINRULE_ENGINE
+      python (plain Python alone) or compiled (machine code, made at the start where it must be); left out, machine code
+      where `python -m chainrule_engine.warm` has made it
+  NUMBA_CACHE_DIR
+      folder in which the machine code is kept
+"""
+
+
 class _ServeHelp(argparse.Action):
     """The `--help` of `chainrule serve`: it ends with the limits, which the service knows."""
 
@@ -33,6 +43,7 @@ class _ServeHelp(argparse.Action):
         except MissingExtraError as error:
             limits = f"  {error}\n"
         parser.print_help()
+        print(_ENGINE_HELP, end="")
         print(f"\nlimits, each an environment variable (GET /v1/limits shows those in force):\n{limits}", end="")
         parser.exit()
 

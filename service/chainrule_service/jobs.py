@@ -51,7 +51,8 @@ def training_task(spec: dict[str, Any], settings: Settings) -> Task:
     """
     compiled = training.prepare(spec, settings)
     advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
-    return Task("training", spec, compiled.cost, advice, lambda report: training.run(compiled, report))
+    cost = compiled.cost + training.preparing(spec)
+    return Task("training", spec, cost, advice, lambda report: training.run(compiled, report))
 
 
 def evaluation_task(request: dict[str, Any], spec: Mapping[str, Any], settings: Settings) -> Task:

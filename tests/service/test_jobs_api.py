@@ -307,6 +307,14 @@ LONG_GRAPH = {"inputs": {"x": [1] * 100_000}, "program": "y = x*x + x"}
     ("path", "body"),
     [
         (PATH, training(NETWORK_EXAMPLE | {"steps": 400_000})),
+        # What these ask for does not fit together, but it takes work to see that.
+        (PATH, training(NETWORK_EXAMPLE | {"model": {"inputs": 5, "layers": [60, 60, 1]}, "steps": 1})),
+        (
+            PATH,
+            training(
+                GRAPH_EXAMPLE | {"model": {"graph": {"program": "y = 1+1\n" * 9_000}, "parameters": ["w"], "loss": "y"}}
+            ),
+        ),
         ("/v1/evaluations", {"graph": LONG_GRAPH}),
         ("/v1/evaluations/batch", {"items": [{"graph": LONG_GRAPH}]}),
         ("/v1/gradient-checks", {"graph": {"inputs": {f"x{k}": 1 for k in range(300)}, "program": "y = -x1"}}),

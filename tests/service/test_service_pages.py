@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from chainrule_engine import ENGINE
+from chainrule_engine import ENGINE, acceleration
 from chainrule_engine.operations import OPERATIONS
 from chainrule_service.app import create_app
 from chainrule_service.problems import PROBLEM_TYPES
@@ -45,7 +45,8 @@ def test_limits_show_value_default_and_maximum(call_with):
 
 
 def test_version(call):
-    assert call("/v1/version") == {"name": "chainrule", "engine": ENGINE}
+    kernels = "compiled" if acceleration.load() else "python"
+    assert call("/v1/version") == {"name": "chainrule", "engine": ENGINE, "kernels": kernels}
 
 
 def test_home_leads_to_the_rest(call):

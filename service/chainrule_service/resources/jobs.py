@@ -27,7 +27,10 @@ _EVALUATION = Object(EvaluationRequest)
 
 
 def _training(spec: Any, settings: Settings) -> jobs.Task:
-    return jobs.training_task(training.read(spec), settings)
+    loaded = training.read(spec)
+    # A large model is long work before its first step.
+    with service().room_for(training.preparing(loaded)):
+        return jobs.training_task(loaded, settings)
 
 
 def _evaluation(spec: Any, settings: Settings) -> jobs.Task:

@@ -8,7 +8,7 @@ from flask import Response, current_app
 from flask_smorest import Blueprint
 from sqlalchemy.exc import SQLAlchemyError
 
-from chainrule_engine import ENGINE
+from chainrule_engine import ENGINE, acceleration
 from chainrule_service.documented import documented, record, ref
 from chainrule_service.exchange import answer, service
 from chainrule_service.fields import JsonSchema
@@ -19,7 +19,18 @@ blueprint = Blueprint("server", __name__, description="The server itself.")
 _STATUS = {"status": {"type": "string", "const": "ok"}}
 SCHEMAS: Mapping[str, JsonSchema] = {
     "Status": record("All is well.", _STATUS),
-    "Version": record("What runs here.", {"name": {"type": "string"}, "engine": ref("Engine")}),
+    "Version": record(
+        "What runs here.",
+        {
+            "name": {"type": "string"},
+            "engine": ref("Engine"),
+            "kernels": {
+                "type": "string",
+                "enum": ["compiled", "python"],
+                "description": "Whether machine code computes, or plain Python, which gives the same bits later.",
+            },
+        },
+    ),
     "Home": record("Where to go from here.", {"name": {"type": "string"}, "links": {"type": "object"}}),
 }
 
@@ -35,7 +46,8 @@ def home() -> Response:
 @documented(answers={200: ("The version.", ref("Version"))})
 def version() -> Response:
     """Return the version of the engine: equal versions give equal bits, on every machine."""
-    return answer({"name": "chainrule", "engine": ENGINE})
+    kernels = "compiled" if acceleration.load() else "python"
+    return answer({"name": "chainrule", "engine": ENGINE, "kernels": kernels})
 
 
 @blueprint.get("/livez")
