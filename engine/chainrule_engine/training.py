@@ -297,8 +297,9 @@ class Training:
             structure = self.model.structure
             columns = [self.model.columns[name] for name in structure.data]
             fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
-            program = kernels.program(structure.schedule)
-            self._compiled = kernels.Run(program, columns, self.model.points, self._batch_size, fixed)
+            if structure.program is None:
+                structure.program = kernels.Program(structure.schedule)
+            self._compiled = kernels.Run(structure.program, columns, self.model.points, self._batch_size, fixed)
         return self._compiled
 
     def _find_kernels(self) -> Any:
@@ -323,7 +324,7 @@ class Training:
         done = compiled.advance(
             state.parameters,
             state.gradients,
-            list(state.slots.values()),
+            [state.slots[name] for name in self._optimiser.slots],
             order,
             rates,
             step=state.step,
@@ -342,7 +343,7 @@ class Training:
             _, *after = kernels.draw_batches(*before, self.model.points, self._batch_size, taken)
         first = state.step
         state.parameters, state.gradients = done.parameters, done.gradients
-        state.slots = dict(zip(state.slots, done.slots, strict=True))
+        state.slots = dict(zip(self._optimiser.slots, done.slots, strict=True))
         state.random_state, state.remaining = after
         state.step += taken
         state.stop_reason = done.stop_reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -309,16 +308,10 @@ def draw_batches(
     return drawn[:used].reshape(steps, batch_size), list(random_state), drawn[used:].tolist()
 
 
-@lru_cache(maxsize=64)
-def program(schedule: Schedule) -> Program:
-    """Return a schedule in the form that the kernels read."""
-    return Program(schedule)
-
-
 def prepare() -> None:
     """Load every kernel from the disk, or compile it."""
     schedule = Schedule([], rows=1, size=1, parameters=[0], spread={0: 0}, loss=0, predictions=[0])
-    run = Run(program(schedule), [], 1, None, {})
+    run = Run(Program(schedule), [], 1, None, {})
     run.advance(
         [1.0],
         None,
