@@ -331,7 +331,21 @@ def test_the_memory_is_estimated_before_the_start(
     inputs: int, layers: list[int], points: int, steps: int, plain: bool
 ) -> None:
     steps = 2 if plain else steps
-    spec = network(inputs, layers, points, "absolute_error", steps=steps)
+    assert_memory(network(inputs, layers, points, "absolute_error", steps=steps), plain=plain)
+
+
+@pytest.mark.parametrize(
+    ("points", "batch_size", "steps"), [(100_000, 50_000, 20), (50_000, 1, 100), (2_000, 2_000, 500)]
+)
+def test_the_memory_of_batches_drawn_ahead(points: int, batch_size: int, steps: int) -> None:
+    spec = network(1, [1], 1, steps=steps, batch_size=batch_size)
+    spec["data"] = {"inputs": [[0.5]] * points, "targets": [0.25] * points}
+    assert_memory(spec, plain=False)
+
+
+def assert_memory(spec: dict[str, Any], *, plain: bool) -> None:
+    """Check the estimate of a training's memory against the peak."""
+    steps = spec["steps"]
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
