@@ -14,13 +14,14 @@ the schedule too; where fused operations cannot be put in such an order, they ar
 from __future__ import annotations
 
 import heapq
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import dropwhile, pairwise
 
 from chainrule_engine.kernels import Instruction
-from chainrule_engine.operations import Constant, Operand, Operation
+from chainrule_engine.operations import ONE, Constant, Operand, Operation
 from chainrule_engine.schedule import (
     LANES,
     Cleared,
@@ -78,6 +79,14 @@ def _is_closed(operation: Operation, partial: Callable[..., float]) -> bool:
     return operation.selective and isinstance(partial, Constant) and partial.number == 0.0
 
 
+def _is_product(operation: Operation) -> bool:
+    return operation.value is operator.mul and operation.partials == (Operand(1), Operand(0))
+
+
+def _is_sum(operation: Operation) -> bool:
+    return operation.value is operator.add and operation.partials == (ONE, ONE)
+
+
 class _Program:
     """What the tape says about the part that the loss and the predictions need."""
 
@@ -94,6 +103,10 @@ class _Program:
                 needed.update(instruction.args)
         instructions.reverse()
         self.instructions = instructions
+        # Dense operations know how to multiply and add; whether an operation does just that is the table's to say.
+        operations = {instruction.operation.name: instruction.operation for instruction in instructions}
+        self.products = {name for name, operation in operations.items() if _is_product(operation)}
+        self.sums = {name for name, operation in operations.items() if _is_sum(operation)}
         self.made_by = {instruction.target: position for position, instruction in enumerate(instructions)}
         self.literals: dict[int, float | int] = dict(tape.literals)
         varying = {*self.data, *self.made_by, *self.parameters}
@@ -137,7 +150,7 @@ class _Program:
             return None
         position = self.made_by[slot]
         _, operation, args = self.instructions[position]
-        if operation.name != "mul":
+        if operation.name not in self.products:
             return None
         for weight, x in (args, args[::-1]):
             if self._is_weight(weight) and x not in self.uniform:
@@ -157,7 +170,7 @@ class _Program:
         bias: int | None = None
         while True:
             position = self.made_by.get(slot)
-            if position is None or self.instructions[position].operation.name != "add":
+            if position is None or self.instructions[position].operation.name not in self.sums:
                 break
             if position != top and not self._is_inner(slot):
                 break
@@ -258,7 +271,7 @@ class _Scheduler:
         taken: set[int] = set()
         for top in range(len(program.instructions) - 1, -1, -1):
             # From the last: the longest sum comes before its parts.
-            if top in taken or program.instructions[top].operation.name != "add":
+            if top in taken or program.instructions[top].operation.name not in program.sums:
                 continue
             unit = program.unit(top)
             if unit is None:

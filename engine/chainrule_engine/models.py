@@ -6,9 +6,9 @@ point.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -25,8 +25,8 @@ from chainrule_engine.value import Value
 
 Spec = Mapping[str, Any]
 
-#: Networks with at most so many parameters are compiled once for all trainings of the same shape.
-_REMEMBERED_PARAMETERS = 5_000
+#: So many parameters, in all, have the networks that are kept for other trainings of the same shape.
+_REMEMBERED_PARAMETERS = 100_000
 
 
 class Structure:
@@ -34,7 +34,10 @@ class Structure:
 
     loss, predictions, parameters   ids
     data                            ids of the inputs that differ from point to point
+    program                         the schedule in the form of the compiled kernels, once they have made it
     """
+
+    program: Any = None
 
     def __init__(
         self, graph: Graph, loss: str, predictions: Sequence[str], parameters: Sequence[str], data: Sequence[str]
@@ -113,8 +116,7 @@ class NetworkModel:
             for row, bias in zip(weights, biases, strict=True)
             for number in (*row, bias)
         ]
-        build = _remembered_network if len(self.initial) <= _REMEMBERED_PARAMETERS else _network
-        self.structure = build(self._inputs, tuple(self._widths), tuple(activations), loss.name)
+        self.structure = _networks.get(self._inputs, tuple(self._widths), tuple(activations), loss.name)
         names = [*_names("x", self._inputs), *_names("t", width)]
         columns = dict(zip(names, map(list, [*zip(*rows, strict=True), *zip(*targets, strict=True)]), strict=True))
         self.columns = {name: columns[name] for name in self.structure.data}
@@ -153,7 +155,33 @@ def _network(inputs: int, widths: tuple[int, ...], activations: tuple[str, ...],
     return Structure(graph, "loss", [output.label for output in outputs], parameters, data)
 
 
-_remembered_network = lru_cache(maxsize=64)(_network)
+class _Networks:
+    """The structures of the networks that were asked for last, for other trainings of the same shape."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # The latest is the last.
+        self._kept: dict[tuple[Any, ...], Structure] = {}
+
+    def get(self, *shape: Any) -> Structure:
+        """Return `_network` of these arguments."""
+        with self._lock:
+            structure = self._kept.pop(shape, None)
+            if structure is not None:
+                self._kept[shape] = structure
+                return structure
+        # Without the lock: a large one takes seconds.
+        structure = _network(*shape)
+        with self._lock:
+            self._kept[shape] = structure
+            total = sum(len(kept.parameters) for kept in self._kept.values())
+            while total > _REMEMBERED_PARAMETERS:
+                oldest = next(iter(self._kept))
+                total -= len(self._kept.pop(oldest).parameters)
+        return structure
+
+
+_networks = _Networks()
 
 
 def _read_network(model: Spec) -> tuple[list[LayerNumbers], list[str]]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 #: Numbers side by side that a processor handles at once: eight float64 are one vector of AVX-512, two of AVX2.
 LANES = 8
+#: The compiled kernels take no more points together.
+LONGEST_BLOCK = 128
 
 
 class Wide(NamedTuple):
@@ -96,11 +98,6 @@ class Weights:
     first: int
     per_unit: int
     per_input: int
-
-    @property
-    def units_side_by_side(self) -> bool:
-        """Whether the weights of one input stand side by side; else those of one unit do."""
-        return self.per_unit == 1
 
     def place(self, unit: int, i: int) -> int:
         """Return where a weight stands."""

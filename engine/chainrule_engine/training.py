@@ -25,7 +25,7 @@ from chainrule_engine.kernels import Column
 from chainrule_engine.models import GraphModel, Model, NetworkModel, Spec
 from chainrule_engine.operations import OPERATIONS, Constant, Operand
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
-from chainrule_engine.schedule import LANES
+from chainrule_engine.schedule import LANES, LONGEST_BLOCK
 
 #: What can be recorded at every step beside the loss.
 METRICS = {"accuracy": "the fraction of the step's points that are predicted right, before the update"}
@@ -66,8 +66,6 @@ _EASY = bytes(
 NODE_BYTES, STEP_BYTES = 2_000, 200
 #: Bytes for the number and the gradient of a node at a point: in plain Python, and in machine code.
 PLAIN_BYTES, COMPILED_BYTES = 130, 20
-#: A block of the compiled kernels has no more points.
-_BLOCK = 136
 
 #: The compiled kernels draw the points of so many batches ahead, in numbers.
 _DRAWN_AHEAD = 1 << 20
@@ -252,17 +250,23 @@ class Training:
         """About how many bytes the training takes at its peak, beside its specification; rather too many than too few.
 
         The steps' records, the graph with its schedule, the data, and the numbers and gradients of the points that are
-        looked at together: all of a step in plain Python, a block of them in machine code.
+        looked at together: all of a step in plain Python, a block of them in machine code, which also draws batches
+        ahead.
         """
         structure, points = self.model.structure, self._batch_size or self.model.points
         nodes = len(structure.graph.nodes) + len(structure.graph.inputs)
+        drawn = 0
         if self._find_kernels() is None:
             # The predictions at the end are for all points.
             together = PLAIN_BYTES * self.model.points + (PLAIN_BYTES * points) // 2
         else:
-            together = COMPILED_BYTES * min(points + LANES, _BLOCK)
+            together = COMPILED_BYTES * (min(points, LONGEST_BLOCK) + LANES)
+            if self._batch_size is not None:
+                # Random numbers, permutations and batches made of them; before and after, what is left, as lists.
+                ahead = min(max(_DRAWN_AHEAD, points), self.steps * points) + self.model.points
+                drawn = 24 * ahead + 80 * self.model.points
         columns = len(structure.data) + 3 * len(structure.predictions)
-        return nodes * (NODE_BYTES + together) + STEP_BYTES * self.steps + 40 * columns * self.model.points
+        return drawn + nodes * (NODE_BYTES + together) + STEP_BYTES * self.steps + 40 * columns * self.model.points
 
     def start(self) -> TrainingState:
         """Return the state before the first step."""
@@ -297,8 +301,9 @@ class Training:
             structure = self.model.structure
             columns = [self.model.columns[name] for name in structure.data]
             fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
-            program = kernels.program(structure.schedule)
-            self._compiled = kernels.Run(program, columns, self.model.points, self._batch_size, fixed)
+            if structure.program is None:
+                structure.program = kernels.Program(structure.schedule)
+            self._compiled = kernels.Run(structure.program, columns, self.model.points, self._batch_size, fixed)
         return self._compiled
 
     def _find_kernels(self) -> Any:
@@ -323,7 +328,7 @@ class Training:
         done = compiled.advance(
             state.parameters,
             state.gradients,
-            list(state.slots.values()),
+            [state.slots[name] for name in self._optimiser.slots],
             order,
             rates,
             step=state.step,
@@ -342,7 +347,7 @@ class Training:
             _, *after = kernels.draw_batches(*before, self.model.points, self._batch_size, taken)
         first = state.step
         state.parameters, state.gradients = done.parameters, done.gradients
-        state.slots = dict(zip(state.slots, done.slots, strict=True))
+        state.slots = dict(zip(self._optimiser.slots, done.slots, strict=True))
         state.random_state, state.remaining = after
         state.step += taken
         state.stop_reason = done.stop_reason

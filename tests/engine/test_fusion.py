@@ -6,6 +6,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,23 @@ def test_a_sum_of_products_however_it_is_written(text: str) -> None:
 )
 def test_what_is_no_sum_of_products(text: str, found: list[tuple[int, int]]) -> None:
     assert shapes(of_program(text, "abc")) == found
+
+
+@pytest.mark.parametrize("name", ["add", "mul"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"value": lambda x, y: x * y + 1.0},
+        {"partials": (Constant(1.0), Constant(2.0))},
+        {"partials": (lambda x, y, z: y, lambda x, y, z: x)},
+    ],
+)
+def test_what_a_product_and_a_sum_are_is_for_the_table_to_say(
+    name: str, edit: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shapes(of_program("L = tanh(a + b*x)", "ab", "x")) == [(1, 1)]
+    monkeypatch.setitem(OPERATIONS, name, replace(OPERATIONS[name], **edit))
+    assert shapes(of_program("L = tanh(a + b*x)", "ab", "x")) == []
 
 
 @pytest.mark.parametrize(

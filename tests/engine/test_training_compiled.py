@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import tracemalloc
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.engine.strategies import EDGES, exact, graphs
 
-from chainrule_engine import acceleration
+from chainrule_engine import acceleration, models
 from chainrule_engine.graph import Graph
 from chainrule_engine.losses import LOSSES
 from chainrule_engine.nn import ACTIVATIONS
@@ -328,7 +330,21 @@ def test_the_memory_is_estimated_before_the_start(
     inputs: int, layers: list[int], points: int, steps: int, plain: bool
 ) -> None:
     steps = 2 if plain else steps
-    spec = network(inputs, layers, points, "absolute_error", steps=steps)
+    assert_memory(network(inputs, layers, points, "absolute_error", steps=steps), plain=plain)
+
+
+@pytest.mark.parametrize(
+    ("points", "batch_size", "steps"), [(100_000, 50_000, 20), (50_000, 1, 100), (2_000, 2_000, 500)]
+)
+def test_the_memory_of_batches_drawn_ahead(points: int, batch_size: int, steps: int) -> None:
+    spec = network(1, [1], 1, steps=steps, batch_size=batch_size)
+    spec["data"] = {"inputs": [[0.5]] * points, "targets": [0.25] * points}
+    assert_memory(spec, plain=False)
+
+
+def assert_memory(spec: dict[str, Any], *, plain: bool) -> None:
+    """Check the estimate of a training's memory against the peak."""
+    steps = spec["steps"]
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -341,3 +357,47 @@ def test_the_memory_is_estimated_before_the_start(
     finally:
         tracemalloc.stop()
     assert peak < estimate < 6 * peak + 1_000_000
+
+
+def test_slots_are_known_by_their_names() -> None:
+    spec = network(2, [3, 1], 5, optimizer={"name": "adam", "learning_rate": 0.05})
+    training = Training(spec)
+    state = training.start()
+    training.advance(state, 5)
+    saved = state.to_dict()
+    turned = TrainingState.from_dict({**saved, "slots": dict(reversed(saved["slots"].items()))})
+    for each in (state, turned):
+        training.advance(each, 5)
+    assert exact(turned.to_dict()) == exact(state.to_dict())
+
+
+def test_networks_of_one_shape_share_what_the_kernels_read() -> None:
+    first, second = (Training(network(2, [3, 1], points)) for points in (4, 5))
+    for training in (first, second):
+        training.advance(training.start(), 1)
+    assert first.model.structure.program is second.model.structure.program is not None
+
+
+def test_what_the_kernels_read_of_a_graph_goes_with_it() -> None:
+    training = Training(of_graph("L = (a*x - y)**2", ["a"], {"x": [0.5], "y": [1.0]}))
+    training.advance(training.start(), 1)
+    program = weakref.ref(training.model.structure.program)
+    del training
+    gc.collect()
+    assert program() is None
+
+
+def test_networks_are_remembered_up_to_a_number_of_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_REMEMBERED_PARAMETERS", 3 * 41)
+
+    def structure(inputs: int) -> weakref.ref[Any]:
+        return weakref.ref(Training(network(inputs, [40 // inputs], 1)).model.structure)
+
+    old = [structure(inputs) for inputs in (4, 5, 8)]  # 50, 48, 45 parameters
+    gc.collect()
+    assert [each() is not None for each in old] == [False, True, True]
+    again = structure(5)
+    new = structure(10)
+    gc.collect()
+    assert again() is old[1]() is not None
+    assert [old[2]() is not None, new() is not None] == [False, True]

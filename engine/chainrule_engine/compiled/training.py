@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from chainrule_engine.operations import CODES
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
 from chainrule_engine.schedule import (
     LANES,
+    LONGEST_BLOCK,
     Backward,
     Cleared,
     Copied,
@@ -31,7 +31,6 @@ Array = Any
 
 #: So many numbers of a block, gradients not counted, are meant to stay in the second-level cache.
 _BLOCK_NUMBERS = 24_576
-_LONGEST_BLOCK = 128
 
 
 class Program:
@@ -58,16 +57,9 @@ class Program:
 
     def block(self, points: int) -> int:
         """Return how many points a block has; where there are several, they are about equal."""
-        longest = max(LANES, min(_LONGEST_BLOCK, _BLOCK_NUMBERS // self.gradient_rows // LANES * LANES))
+        longest = max(LANES, min(LONGEST_BLOCK, _BLOCK_NUMBERS // self.gradient_rows // LANES * LANES))
         blocks = -(-points // longest)
         return -(-points // (blocks * LANES)) * LANES
-
-    def memory(self, points: int, data_points: int) -> int:
-        """Return the bytes that a training takes, of steps with so many points out of so many."""
-        block = self.block(points)
-        numbers = block * (self.rows + self.gradient_rows + self.widest + self.wide_lanes)
-        data = self.data_rows * (data_points + (block if points < data_points else data_points + block))
-        return 8 * (numbers + data + points + 6 * self.schedule.size)
 
 
 def _table(operations: list[tuple[int, ...]]) -> Array:
@@ -309,16 +301,10 @@ def draw_batches(
     return drawn[:used].reshape(steps, batch_size), list(random_state), drawn[used:].tolist()
 
 
-@lru_cache(maxsize=64)
-def program(schedule: Schedule) -> Program:
-    """Return a schedule in the form that the kernels read."""
-    return Program(schedule)
-
-
 def prepare() -> None:
     """Load every kernel from the disk, or compile it."""
     schedule = Schedule([], rows=1, size=1, parameters=[0], spread={0: 0}, loss=0, predictions=[0])
-    run = Run(program(schedule), [], 1, None, {})
+    run = Run(Program(schedule), [], 1, None, {})
     run.advance(
         [1.0],
         None,
