@@ -11,7 +11,8 @@ USABLE := -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip
 
-# Compiles the engine's kernels where they are not on disk, which takes some seconds after a change of the engine.
+# Compiles the engine's kernels where they are not on disk, which takes a minute after a change of the engine. What can
+# do without them goes on when it fails; the tests insist on them, and must not each compile their own.
 WARM := $(BIN)/python -m chainrule_engine.warm
 
 # A caller's PYTHONPATH could put another copy of chainrule before this one.
@@ -47,7 +48,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@rm -f $@ $(CONTAINS_$*:%=$(VENV)/.installed-%)
 	@echo "Installing chainrule[$*] and what it needs into $(VENV) (a minute or two, once)"
 	@$(PIP) install --quiet --editable '.[$*]'
-	@$(WARM)
+	-@$(WARM)
 	@touch $@ $(CONTAINS_$*:%=$(VENV)/.installed-%)
 
 install: $(VENV)/.installed-service ## Install the service, the engine and the client into .venv
@@ -55,11 +56,11 @@ install: $(VENV)/.installed-service ## Install the service, the engine and the c
 # ----------------------------------------------------------------------------------------------------- running
 
 demo: $(VENV)/.installed-service ## Start the service, train micrograd's moons network over HTTP, draw what it learnt
-	@$(WARM)
+	-@$(WARM)
 	$(BIN)/python examples/moons.py
 
 serve: $(VENV)/.installed-service ## Start the service on http://127.0.0.1:8000 (settings: CHAINRULE_PORT and others)
-	@$(WARM)
+	-@$(WARM)
 	$(BIN)/chainrule serve
 
 bench: $(VENV)/.installed-bench ## Measure the figures that the README states, beside the peers (about ten minutes)
@@ -72,15 +73,18 @@ bench: $(VENV)/.installed-bench ## Measure the figures that the README states, b
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 test: $(VENV)/.installed-dev ## Run the tests (all but the PyTorch and browser ones)
+	@$(WARM)
 	$(BIN)/python -m pytest -q $(PARALLEL)
 
 test-torch: $(VENV)/.installed-torch ## Compare every operation and the training with PyTorch
+	@$(WARM)
 	$(BIN)/python -m pytest -q -m torch
 
 test-browser: $(VENV)/.installed-browser ## Drive the pages with the system's Chromium
 	$(BIN)/python -m pytest -q -m browser
 
 coverage: $(VENV)/.installed-dev ## Run the engine's tests, but for the slow ones, and require 95 % of its branches
+	@$(WARM)
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not torch and not browser" tests/engine --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports

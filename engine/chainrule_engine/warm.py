@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import sys
+from contextlib import suppress
 
-from chainrule_engine.acceleration import load
+from chainrule_engine import acceleration
+
+#: Only a new process writes all the kernels again: this one has some of them in its memory.
+_AGAIN = "import sys; from chainrule_engine import warm; sys.exit(warm.compile_all())"
 
 
 def main() -> int:
-    """Compile what is not on disk yet, and return the process's exit status."""
-    if load(compiling=True):
-        return 0
-    print("chainrule: the kernels were not compiled (no Numba here); evaluations run in plain Python", file=sys.stderr)
-    return 1
+    """Compile what is not on disk yet, and return the process's exit status: 0 also where plain Python was asked for.
+
+    Kernels that cannot be loaded are deleted and compiled anew, once. Those of earlier sources are deleted.
+    """
+    try:
+        if acceleration.choice() == "python":
+            return 0
+    except ValueError as error:
+        print(f"chainrule: {error}", file=sys.stderr)
+        return 1
+    if not _compiled() and _wiped():
+        print(f"chainrule: compiling once more, into an empty folder ({acceleration.reason()})", file=sys.stderr)
+        return subprocess.run([sys.executable, "-c", _AGAIN]).returncode
+    return compile_all()
+
+
+def compile_all() -> int:
+    """Compile what is not on disk yet, or tell why that cannot be done; return the process's exit status."""
+    if not _compiled():
+        print(
+            f"chainrule: the kernels were not compiled ({acceleration.reason()}); evaluations run in plain Python",
+            file=sys.stderr,
+        )
+        return 1
+    importlib.import_module("chainrule_engine.compiled.cache").tidy()
+    return 0
+
+
+def _compiled() -> bool:
+    with suppress(Exception):  # `reason` keeps it
+        return acceleration.load(compiling=True)
+    return False
+
+
+def _wiped() -> bool:
+    with suppress(Exception):  # no Numba, or no folder that it can write to
+        importlib.import_module("chainrule_engine.compiled.cache").wipe()
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -29,9 +29,13 @@ def serve(settings: Settings) -> int:
 
     Raises:
         SettingsError: the address is open to others and nobody said that this is meant, or it cannot be had, or the
-            data folder cannot be used, or another server uses it.
+            data folder cannot be used, or another server uses it, or CHAINRULE_ENGINE names no engine.
     """
     check_address(settings)
+    try:
+        acceleration.choice()
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     if settings.data is None and settings.workers > 1:
         raise SettingsError("several workers can share a jobs table only in a data folder; name one with --data")
     _check_port(settings)
@@ -120,8 +124,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         """Load the kernels and make the application: gunicorn asks for it once, before it forks."""
         if not acceleration.load():
             sys.stderr.write(
-                "chainrule computes in plain Python: there are no compiled kernels here "
-                "(python -m chainrule_engine.warm compiles them, where Numba is installed)\n"
+                f"chainrule computes in plain Python, without the compiled kernels: {acceleration.reason()}\n"
             )
         return self.make()
 

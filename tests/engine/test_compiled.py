@@ -20,6 +20,7 @@ from chainrule_engine.derivatives import evaluate
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.tape import Tape
+from chainrule_engine.training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,6 +114,14 @@ def test_what_blows_up_is_told_alike(program: str, x: Any) -> None:
     assert answer(graph) == plain_answer(graph)
 
 
+@pytest.mark.parametrize("points", [1, 2])
+def test_an_input_may_be_an_int(points: int) -> None:
+    graph = Graph.from_dict({"inputs": {"x": 3.0, "y": [1.0] * points}, "program": "z = x * y + tanh(x)"})
+    with plain_kernels():
+        expected = Tape(graph).forward({"x": 3, "y": [1] * points}, points)
+    assert list(Tape(graph).forward({"x": 3, "y": [1] * points}, points)) == expected
+
+
 def test_the_first_of_several_breaks_is_told_whichever_block_it_lies_in() -> None:
     xs = [1.0] * 5000
     xs[4000] = xs[4321] = 0.0  # breaks at the root
@@ -151,17 +160,47 @@ def test_the_tape_of_a_node_takes_less_than_100_bytes() -> None:
 
 # -------------------------------------------------------------------------------------- other processes, other machines
 
-#: Prints everything that some evaluations say, and whether machine code said it.
+
+def trained() -> list[Any]:
+    """Train networks and a graph, whose points fill the processor's vectors and leave a rest."""
+    from tests.engine.test_training_compiled import network
+
+    momentum = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
+    adam = {"name": "adam", "learning_rate": {"schedule": "cosine", "start": 0.1, "end": 0.01}}
+    rng = random.Random(7)
+    xs, ys = ([rng.uniform(-1.0, 1.0) for _ in range(21)] for _ in range(2))
+    piecewise = {
+        "model": {
+            "graph": {
+                "inputs": {"x": 0.0, "y": 0.0, "a": 0.4, "b": -0.3},
+                "program": "z = where(x > b, a * x, tanh(x * b)) + exp(b)\nL = (z - y) ** 2",
+            },
+            "parameters": ["a", "b"],
+            "loss": "L",
+        },
+        "data": {"x": xs, "y": ys},
+        "optimizer": adam,
+        "steps": 30,
+    }
+    specs = [network(3, [7, 5, 2], 21, seed=4, optimizer=adam, batch_size=13), piecewise]
+    for activation in ("tanh", "relu", "sigmoid", "softplus"):
+        spec = network(3, [9, 4], 21, "cross_entropy", seed=5, optimizer=momentum)
+        spec["model"]["activation"] = activation
+        specs.append(spec)
+    return [train(spec).to_dict() for spec in specs]
+
+
+#: Prints everything that some evaluations and trainings say, and whether machine code said it.
 PROGRAM = """
 import hashlib, random, sys
 if "no-numba" in sys.argv: sys.modules["numba"] = None
 from chainrule_engine import acceleration
 from chainrule_engine.derivatives import evaluate
-from tests.engine.test_compiled import random_graph
+from tests.engine.test_compiled import random_graph, trained
 answers = [
     evaluate(random_graph(count, points, seed)).to_dict()
     for count, points in ((300, None), (60, 1), (60, 70), (30, 1500)) for seed in range(4)
-]
+] + trained()
 print(hashlib.sha256(repr(answers).encode()).hexdigest(), acceleration.find(10**9) is not None)
 """
 
@@ -188,6 +227,8 @@ def test_the_bits_are_the_same_without_numba() -> None:
 
 def instruction_sets() -> list[tuple[str, str]]:
     """Name the processors, and features, that Numba can be told to compile for and this machine can run."""
+    if os.environ["CHAINRULE_ENGINE"] == "python":
+        return []
     import llvmlite.binding as llvm
 
     has = llvm.get_host_cpu_features()
@@ -218,27 +259,35 @@ print(evaluate(graph).value, acceleration.find(100) is not None)
 """
 
 
+def engine_of_few_operations(folder: Path) -> Path:
+    """Copy the engine, for all of it takes long to compile: three operations, no training. Return their table."""
+    shutil.copytree(
+        ROOT / "engine/chainrule_engine", folder / "chainrule_engine", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    training = folder / "chainrule_engine/compiled/training.py"
+    training.write_text(training.read_text() + "\n\ndef prepare() -> None:\n    pass\n")
+    table = folder / "chainrule_engine/operations.py"
+    few = [
+        "",
+        'OPERATIONS = {name: OPERATIONS[name] for name in ("add", "mul", "relu")}',
+        "CODES = {name: code for code, name in enumerate(OPERATIONS)}",
+        "",
+    ]
+    table.write_text(table.read_text() + "\n".join(few))
+    return table
+
+
 @pytest.mark.slow
 def test_an_edit_of_an_operation_is_never_answered_from_the_cache(tmp_path: Path) -> None:
-    engine = tmp_path / "chainrule_engine"
-    shutil.copytree(ROOT / "engine/chainrule_engine", engine, ignore=shutil.ignore_patterns("__pycache__"))
-    table = engine / "operations.py"
-    few = table.read_text() + "\n".join(
-        [
-            "",
-            "# All of them would take long to compile.",
-            'OPERATIONS = {name: OPERATIONS[name] for name in ("add", "mul", "relu")}',
-            "CODES = {name: code for code, name in enumerate(OPERATIONS)}",
-            "",
-        ]
-    )
+    table = engine_of_few_operations(tmp_path)
+    few = table.read_text()
     edited = few.replace('Operation("add", operator.add', 'Operation("add", lambda x, y: x + 2.0 * y')
     assert edited != few
 
     def evaluated(text: str) -> tuple[str, set[str]]:
         table.write_text(text)
         said = run(SQUARES, PYTHONPATH=str(tmp_path), CHAINRULE_ENGINE="compiled", NUMBA_CACHE_DIR="")
-        return said, {path.name for path in (engine / "compiled/__pycache__").glob("*.nbc")}
+        return said, set((table.parent / "compiled/__pycache__").rglob("*.nbc"))
 
     first, kept = evaluated(few)
     assert first == "[39.0, 78.0] True\n"
@@ -256,6 +305,80 @@ def test_what_was_not_compiled_ahead_is_left_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.nbc"))
     assert run(program, CHAINRULE_ENGINE="").startswith("True True")
     assert run(program, CHAINRULE_ENGINE="python") == "False False None\n"
+
+
+def warming(**environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "chainrule_engine.warm"],
+        env={**os.environ, "CHAINRULE_ENGINE": "", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate()
+    return process.returncode, said
+
+
+@pytest.mark.slow
+def test_two_may_compile_at_once_and_a_damaged_file_stops_nobody(tmp_path: Path) -> None:
+    engine_of_few_operations(tmp_path)
+    place = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    assert [ended(process)[0] for process in [warming(**place), warming(**place)]] == [0, 0]
+    program = "import chainrule_engine.acceleration as a; a.load()" + SQUARES.replace("find(100)", "find(10**9)")
+
+    def evaluated() -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "CHAINRULE_ENGINE": "", **place},
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout, done.stderr
+
+    assert evaluated() == ("[39.0, 78.0] True\n", "")
+    kernels = min((tmp_path / "kernels").rglob("batch*forward*.nbc"))
+    intact = kernels.read_bytes()
+    kernels.write_bytes(intact[: len(intact) // 2])
+    answer, said = evaluated()
+    assert answer == "[39.0, 78.0] False\n"
+    assert "cannot be used (UnpicklingError: " in said
+    kernels.write_bytes(intact)
+    index = min((tmp_path / "kernels").rglob("one_point*.nbi"))
+    index.write_bytes(b"")
+    answer, said = evaluated()
+    assert answer == "[39.0, 78.0] False\n"
+    assert "cannot be used (EOFError: " in said
+    # Warming mends it, and takes away what stood there for other sources.
+    other = kernels.parent.parent / "chainrule-0123456789abcdef-0.65.0"
+    other.mkdir()
+    status, said = ended(warming(**place))
+    assert status == 0
+    assert "compiling once more" in said
+    assert not other.exists()
+    assert evaluated() == ("[39.0, 78.0] True\n", "")
+
+
+def test_warming_tells_why_it_does_not() -> None:
+    place = {"PYTHONPATH": str(ROOT / "engine")}
+    assert ended(warming(CHAINRULE_ENGINE="python", **place)) == (0, "")
+    status, said = ended(warming(CHAINRULE_ENGINE="pyhton", **place))
+    assert status == 1
+    assert "CHAINRULE_ENGINE must be python or compiled, or not be set, and is 'pyhton'" in said
+    program = "import sys; sys.modules['numba'] = None; from chainrule_engine import acceleration as a, warm; "
+    assert run(program + "print(warm.main(), a.reason())", CHAINRULE_ENGINE="") == "1 numba is not installed\n"
+
+
+def test_an_engine_that_there_is_not_is_refused_at_the_first_use() -> None:
+    program = """
+from chainrule_engine.derivatives import evaluate
+from chainrule_engine.graph import Graph
+try: evaluate(Graph.from_dict({"inputs": {"x": 2.0}, "program": "y = x * x"}))
+except ValueError as error: print(error)
+"""
+    said = run(program, CHAINRULE_ENGINE="fast")
+    assert said == "CHAINRULE_ENGINE must be python or compiled, or not be set, and is 'fast'\n"
 
 
 def test_to_warm_what_is_warm_is_no_work() -> None:

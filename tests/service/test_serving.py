@@ -426,5 +426,41 @@ def test_kernels_that_are_on_disk_are_loaded_before_it_serves(tmp_path):
 def test_without_them_it_starts_at_once_says_so_and_gives_the_same_answer(tmp_path):
     answer, said = errors_of(tmp_path / "data", CHAINRULE_ENGINE="", NUMBA_CACHE_DIR=str(tmp_path / "empty"))
     assert said.count(PLAIN) == 1
+    assert "they are not compiled" in said
     assert not list(tmp_path.rglob("*.nbc"))
     assert answer == errors_of(tmp_path / "data", CHAINRULE_ENGINE="compiled")[0]
+
+
+def test_an_engine_that_there_is_not_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHAINRULE_ENGINE", "pyhton")
+    with pytest.raises(SettingsError, match="CHAINRULE_ENGINE must be python or compiled"):
+        serve(Settings(data=tmp_path, port=0))
+
+
+@pytest.mark.slow
+def test_small_and_large_requests_are_answered_alike_in_either_engine(tmp_path):
+    """By default small work is done in plain Python and large work in machine code, in turns."""
+    wide = "\n".join(f"n{i + 1} = tanh(n{i} * x) + sigmoid(n{i})" for i in range(60))
+    graphs = [
+        {"inputs": {"n0": 0.5, "x": -0.25}, "program": wide},
+        NEURON,
+        {"inputs": {"n0": 0.5, "x": [p / 150 - 1 for p in range(300)]}, "program": wide},
+        {"inputs": {"x": [1.0, 0.0, -1.0]}, "program": "y = log(x) + where(x > 0, sqrt(x), 3)"},
+    ]
+    requests = [
+        *(("/v1/evaluations", {"graph": graph}) for graph in graphs),
+        ("/v1/evaluations", {"graph": NEURON, "derivative": "hessian"}),
+        ("/v1/evaluations/batch", {"items": [{"graph": graph} for graph in graphs]}),
+        ("/v1/gradient-checks", {"graph": graphs[0]}),
+        ("/v1/jobs", {"type": "training", "spec": NETWORK_EXAMPLE}),
+    ]
+
+    def answers(engine):
+        with Server(tmp_path / "data", environment={"CHAINRULE_ENGINE": engine}) as server:
+            found = [server.call(path, data) for path, data in requests]
+            server.stop(signal.SIGTERM)
+        assert (PLAIN in server.errors) == (engine == "python")
+        found[-1] = found[-1]["result"]  # a job has an id and times besides
+        return [json.dumps(answer) for answer in found]
+
+    assert answers("") == answers("python")

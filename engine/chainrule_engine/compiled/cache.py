@@ -1,16 +1,21 @@
-"""Kernels that Numba keeps on disk, in its own folder or in NUMBA_CACHE_DIR.
+"""Kernels that Numba keeps on disk: where it would keep them, or in NUMBA_CACHE_DIR, in a folder for each fingerprint.
 
-Numba notices a change of the file that a kernel stands in, and of no other. So every kernel also refers to a
-fingerprint of all the sources that it is made of, which makes that a part of its key.
+Numba notices a change of the file that a kernel stands in, and of no other; and when it does, it numbers that file's
+kernels anew, so that an index that was written before the kernels themselves would name old ones. So the folder's name
+holds a fingerprint of all the sources that the kernels are made of, and Numba's version, which numbers anew as well:
+what is in the folder never changes its meaning. Every kernel refers to the fingerprint besides, which makes it a part
+of its key wherever Numba is told to keep it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba import njit
@@ -41,7 +46,19 @@ FINGERPRINT = fingerprint(
 kernel = njit(error_model="numpy", nogil=True, cache=True)
 
 
-class _ImageCache(caching.UserProvidedCacheLocator):  # type: ignore[misc]  # Numba has no type hints
+#: The folder of these sources' kernels, below the one that Numba would choose.
+_FOLDER = f"chainrule-{FINGERPRINT[:16]}-{numba.__version__}"
+
+
+class _OwnFolder:
+    """What makes one of Numba's locators name our folder."""
+
+    def get_cache_path(self) -> str:
+        parent: Any = super()
+        return str(Path(parent.get_cache_path()) / _FOLDER)
+
+
+class _ImageCache(_OwnFolder, caching.UserProvidedCacheLocator):  # type: ignore[misc]  # Numba has no type hints
     """NUMBA_CACHE_DIR, which may be read-only once it is filled: Numba's own locator wants to write to it."""
 
     def ensure_cache_path(self) -> None:
@@ -49,15 +66,22 @@ class _ImageCache(caching.UserProvidedCacheLocator):  # type: ignore[misc]  # Nu
             super().ensure_cache_path()
 
 
+class _BesideTheSources(_OwnFolder, caching.InTreeCacheLocator):  # type: ignore[misc]
+    """The package's __pycache__, if it can be written."""
+
+
+class _OfTheUser(_OwnFolder, caching.UserWideCacheLocator):  # type: ignore[misc]
+    """The user's own cache."""
+
+
 @contextmanager
 def kept_on_disk() -> Iterator[None]:
-    """Make kernels within this, so that a filled NUMBA_CACHE_DIR serves them even where it cannot be written."""
-    locators = caching.CompileResultCacheImpl._locator_classes
-    locators.insert(0, _ImageCache)
+    """Make kernels within this, so that they are kept in our folder, and served from it where it cannot be written."""
+    caching.CompileResultCacheImpl._locator_classes = [_ImageCache, _BesideTheSources, _OfTheUser]
     try:
         yield
     finally:
-        locators.remove(_ImageCache)
+        del caching.CompileResultCacheImpl._locator_classes  # the base class has Numba's
 
 
 with kept_on_disk():
@@ -65,6 +89,11 @@ with kept_on_disk():
     @kernel
     def _never_called() -> None:
         """Tells where Numba keeps what stands in this folder."""
+
+
+def folder() -> Path:
+    """Return the folder that holds the kernels."""
+    return Path(_never_called.stats.cache_path)
 
 
 def is_on_disk() -> bool:
@@ -81,4 +110,35 @@ def note_on_disk() -> None:
 def _note() -> Path:
     target = (FINGERPRINT, numba.__version__, sys.version, *cpu_target.target_context.codegen().magic_tuple())
     name = hashlib.sha256(repr(target).encode()).hexdigest()
-    return Path(_never_called.stats.cache_path) / f"chainrule-{name}.ready"
+    return folder() / f"chainrule-{name}.ready"
+
+
+@contextmanager
+def taking_turns() -> Iterator[None]:
+    """Wait until no other process compiles, where the system has such locks: the last would overwrite others' index."""
+    try:
+        import fcntl
+    except ImportError:  # not POSIX
+        yield
+        return
+    with (folder().parent / "chainrule.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def wipe() -> None:
+    """Delete the kernels of these sources, which must not be loaded yet; they may be damaged."""
+    with taking_turns():
+        _delete(folder())
+
+
+def tidy() -> None:
+    """Delete the kernels of other sources: of those that stood here before an edit or an update."""
+    for other in folder().parent.glob("chainrule-*-*"):
+        if other.is_dir() and not other.name.startswith(f"chainrule-{FINGERPRINT[:16]}-"):
+            _delete(other)
+
+
+def _delete(path: Path) -> None:
+    if path.name.startswith("chainrule-"):  # Numba can be told to use a folder that others share
+        shutil.rmtree(path, ignore_errors=True)

@@ -92,7 +92,7 @@ class Program:
         if points == 1:
             room = np.empty(self._size + KIND.size + self._plan.computed)
             v = room[: self._size].reshape(self._size, 1)
-            v[: len(inputs), 0] = [x if isinstance(x, float) else x[0] for x in inputs]
+            v[: len(inputs), 0] = [x[0] if isinstance(x, Sequence) else x for x in inputs]
         else:
             room, v = None, np.empty((self._size, points))
             for slot, numbers in enumerate(inputs):
