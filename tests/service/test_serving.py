@@ -158,7 +158,7 @@ def test_it_answers_on_one_connection_again_and_again(server):
 
 def test_health_is_answered_while_jobs_run(server):
     """As many long jobs as there are places for them; each takes a second or more."""
-    spec = NETWORK_EXAMPLE | {"steps": 4_000}
+    spec = NETWORK_EXAMPLE | {"model": NETWORK_EXAMPLE["model"] | {"layers": [40, 40, 1]}, "steps": 100_000}
     body = json.dumps({"type": "training", "spec": spec}).encode()
     head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
     connections = []
