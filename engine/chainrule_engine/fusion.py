@@ -105,8 +105,8 @@ class _Program:
         self.instructions = instructions
         # Dense operations know how to multiply and add; whether an operation does just that is the table's to say.
         operations = {instruction.operation.name: instruction.operation for instruction in instructions}
-        self.products = {name for name, operation in operations.items() if _is_product(operation)}
-        self.sums = {name for name, operation in operations.items() if _is_sum(operation)}
+        self.multiplying = {name for name, operation in operations.items() if _is_product(operation)}
+        self.adding = {name for name, operation in operations.items() if _is_sum(operation)}
         self.made_by = {instruction.target: position for position, instruction in enumerate(instructions)}
         self.literals: dict[int, float | int] = dict(tape.literals)
         varying = {*self.data, *self.made_by, *self.parameters}
@@ -150,7 +150,7 @@ class _Program:
             return None
         position = self.made_by[slot]
         _, operation, args = self.instructions[position]
-        if operation.name not in self.products:
+        if operation.name not in self.multiplying:
             return None
         for weight, x in (args, args[::-1]):
             if self._is_weight(weight) and x not in self.uniform:
@@ -170,7 +170,7 @@ class _Program:
         bias: int | None = None
         while True:
             position = self.made_by.get(slot)
-            if position is None or self.instructions[position].operation.name not in self.sums:
+            if position is None or self.instructions[position].operation.name not in self.adding:
                 break
             if position != top and not self._is_inner(slot):
                 break
@@ -271,7 +271,7 @@ class _Scheduler:
         taken: set[int] = set()
         for top in range(len(program.instructions) - 1, -1, -1):
             # From the last: the longest sum comes before its parts.
-            if top in taken or program.instructions[top].operation.name not in program.sums:
+            if top in taken or program.instructions[top].operation.name not in program.adding:
                 continue
             unit = program.unit(top)
             if unit is None:
