@@ -187,7 +187,7 @@ def trained() -> list[Any]:
         spec = network(3, [9, 4], 21, "cross_entropy", seed=5, optimizer=momentum)
         spec["model"]["activation"] = activation
         specs.append(spec)
-    return [train(spec).to_dict() for spec in specs]
+    return [train(spec) for spec in specs]
 
 
 #: Prints everything that some evaluations and trainings say, and whether machine code said it.

@@ -45,7 +45,6 @@ FINGERPRINT = fingerprint(
 #: Decorates a kernel, which must mention a variable of its enclosing function that holds FINGERPRINT.
 kernel = njit(error_model="numpy", nogil=True, cache=True)
 
-
 #: The folder of these sources' kernels, below the one that Numba would choose.
 _FOLDER = f"chainrule-{FINGERPRINT[:16]}-{numba.__version__}"
 
@@ -127,18 +126,18 @@ def taking_turns() -> Iterator[None]:
 
 
 def wipe() -> None:
-    """Delete the kernels of these sources, which must not be loaded yet; they may be damaged."""
+    """Delete the kernels of these sources, some of which may be damaged."""
     with taking_turns():
-        _delete(folder())
+        if _is_ours():
+            shutil.rmtree(folder(), ignore_errors=True)
 
 
 def tidy() -> None:
     """Delete the kernels of other sources: of those that stood here before an edit or an update."""
-    for other in folder().parent.glob("chainrule-*-*"):
-        if other.is_dir() and not other.name.startswith(f"chainrule-{FINGERPRINT[:16]}-"):
-            _delete(other)
+    for other in folder().parent.glob("chainrule-*-*") if _is_ours() else ():
+        if not other.name.startswith(f"chainrule-{FINGERPRINT[:16]}-"):
+            shutil.rmtree(other, ignore_errors=True)
 
 
-def _delete(path: Path) -> None:
-    if path.name.startswith("chainrule-"):  # Numba can be told to use a folder that others share
-        shutil.rmtree(path, ignore_errors=True)
+def _is_ours() -> bool:
+    return folder().name == _FOLDER  # Numba can be told to keep everything elsewhere
