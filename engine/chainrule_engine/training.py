@@ -209,7 +209,9 @@ class Training:
         self._optimiser_name: str = optimiser["name"]
         self._settings = {name: optimiser.get(name, value) for name, value in self._optimiser.settings.items()}
         for name in optimiser.keys() - self._settings.keys() - {"name", "learning_rate"}:
-            raise TrainingError.at(("optimizer", name), f"{optimiser['name']} has no setting of this name")
+            takes = ", ".join(("learning_rate", *self._settings))
+            detail = f"{optimiser['name']} has no setting of this name: it takes {takes}"
+            raise TrainingError.at(("optimizer", name), detail)
         if self._settings.get("nesterov") and not self._settings["momentum"]:
             raise TrainingError.at(("optimizer", "nesterov"), "Nesterov's rule needs a momentum above 0")
         rate = optimiser["learning_rate"]
@@ -220,7 +222,8 @@ class Training:
             settings = {"steps": self.steps, **rate}
             for name in rate.keys() - set(schedule.settings) - {"schedule"}:
                 path: Path = ("optimizer", "learning_rate", name)
-                raise TrainingError.at(path, f"the schedule {rate['schedule']} has no setting of this name")
+                detail = f"the schedule {rate['schedule']} has no setting of this name: it takes"
+                raise TrainingError.at(path, f"{detail} {', '.join(schedule.settings)}")
             for name in schedule.settings:
                 if name not in settings:
                     path = ("optimizer", "learning_rate")

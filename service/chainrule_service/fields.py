@@ -216,8 +216,8 @@ class ListOf(Field):
                 if item in value[:place]:
                     raise refuse(f"{str(item)[:60]} is listed twice", (place,))
         if len(value) < self.least or (self.most is not None and len(value) > self.most):
-            upper = " up" if self.most is None else f" to {self.most:,}"
-            raise refuse(f"a list of {self.least:,}{upper} items is needed here, and this has {len(value):,}")
+            wanted = f"at least {self.least:,}" if self.most is None else f"{self.least:,} to {self.most:,}"
+            raise refuse(f"the list here has {len(value):,} items: give {wanted}")
         return read_each(self.item.read, enumerate(value))
 
 
