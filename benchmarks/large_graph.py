@@ -82,7 +82,12 @@ def post(body: bytes) -> Callable[[], bytes]:
             "wsgi.version": (1, 0), "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,
         }  # fmt: skip
         statuses: list[str] = []
-        answer = b"".join(app(environ, lambda status, headers, *_: statuses.append(status)))  # type: ignore[arg-type]
+
+        def start(status: str, *_: object) -> Callable[[bytes], object]:
+            statuses.append(status)
+            return io.BytesIO().write
+
+        answer = b"".join(app(environ, start))
         if not statuses[0].startswith("200"):
             raise RuntimeError(answer.decode())
         return answer

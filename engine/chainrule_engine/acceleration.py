@@ -1,9 +1,9 @@
 """Which kernels run: those in machine code where they can be had, else the plain ones. The bits are the same.
 
-Compiling takes some seconds, so it never happens within an evaluation: `python -m chainrule_engine.warm` does it ahead,
-and without that the kernels run in plain Python. CHAINRULE_ENGINE chooses otherwise: `python` never asks for Numba,
-`compiled` insists on it, for every evaluation from the first on and whatever that takes. Where nobody insists, whatever
-is wrong with Numba or with what is on disk is logged, and plain Python computes.
+Compiling takes most of a minute, so it never happens within an evaluation: `python -m chainrule_engine.warm` does it
+ahead, and without that the kernels run in plain Python. CHAINRULE_ENGINE chooses otherwise: `python` never asks for
+Numba, `compiled` insists on it, for every evaluation from the first on and whatever that takes. Where nobody insists,
+whatever is wrong with Numba or with what is on disk is logged, and plain Python computes.
 """
 
 from __future__ import annotations

@@ -15,6 +15,11 @@ LANES = 8
 LONGEST_BLOCK = 128
 
 
+def in_whole_lanes(count: int) -> int:
+    """Return the least multiple of LANES that is not below a count."""
+    return (count + LANES - 1) // LANES * LANES
+
+
 class Wide(NamedTuple):
     """Forward: `operation` of `rows` consecutive rows each, into as many.
 

@@ -83,7 +83,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings()
     app = Application(__name__)
-    app.url_map.merge_slashes = False  # //v1/jobs is not /v1/jobs, and a redirected POST would lose its body
+    app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
     app.extensions["chainrule"] = Service(settings, Store(settings.data))
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)

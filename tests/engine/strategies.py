@@ -1,4 +1,4 @@
-"""Random graphs for property tests, and the two ways of comparing floats exactly that those tests share."""
+"""What several tests of the engine draw from: random graphs, operations at the edges, optimisers; exact comparison."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ from chainrule_engine.value import backward
 
 #: Where domains end, signs of zero matter, and results overflow or vanish.
 EDGES = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.5, 1 / 3, 5e-324, 1e-300, -1e300, 1e300, 710.0, 1e16]
+
+#: Every optimiser, with and without its settings.
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"name": "sgd"},
+    {"name": "sgd", "momentum": 0.9},
+    {"name": "sgd", "momentum": 0.9, "nesterov": True},
+    {"name": "adam"},
+    {"name": "adam", "weight_decay": 0.1},
+    {"name": "adamw"},
+    {"name": "rmsprop"},
+    {"name": "rmsprop", "momentum": 0.9},
+]
 
 edgy_numbers = st.sampled_from(EDGES) | st.floats(-4.0, 4.0)
 any_finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -37,6 +49,18 @@ def exact(numbers: Any) -> Any:
     if isinstance(numbers, list | tuple):
         return [exact(number) for number in numbers]
     return repr(numbers)
+
+
+def alone_at_every_edge(name: str) -> tuple[Graph, list[list[float]]]:
+    """Return one operation z of x0, x1, …, and its points, as a batch: every combination of edges."""
+    arity = OPERATIONS[name].arity
+    edges = EDGES if arity < 3 else EDGES[:6]
+    rows: list[list[float]] = [[]]
+    for _ in range(arity):
+        rows = [[*row, edge] for row in rows for edge in edges]
+    ids = [f"x{i}" for i in range(arity)]
+    inputs = {x: [row[i] for row in rows] for i, x in enumerate(ids)}
+    return Graph.from_dict({"inputs": inputs, "nodes": [{"id": "z", "op": name, "args": ids}]}), rows
 
 
 @st.composite

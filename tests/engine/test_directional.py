@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp
-from tests.engine.strategies import EDGES, edgy_numbers, exact, graphs, tame_graphs
+from tests.engine.strategies import alone_at_every_edge, edgy_numbers, exact, graphs, tame_graphs
 from tests.engine.test_derivatives import program
 from tests.engine.twins import HIPS
 
@@ -259,21 +259,14 @@ def test_a_literal_exponent_needs_no_logarithm() -> None:
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_every_operation_alone_at_every_edge(name: str) -> None:
-    arity = OPERATIONS[name].arity
-    edges = EDGES if arity < 3 else EDGES[:6]
-    rows: list[list[float]] = [[]]
-    for _ in range(arity):
-        rows = [[*row, edge] for row in rows for edge in edges]
-    ids = [f"x{i}" for i in range(arity)]
-    inputs = {x: [row[i] for row in rows] for i, x in enumerate(ids)}
-    hessian = answer_of(Graph.from_dict({"inputs": inputs, "nodes": [{"id": "z", "op": name, "args": ids}]}), "hessian")
-    operation = OPERATIONS[name]
+    graph, rows = alone_at_every_edge(name)
+    hessian, operation = answer_of(graph, "hessian"), OPERATIONS[name]
     for point, row in enumerate(rows):
-        for i in range(arity):
-            for j in range(arity):
+        for i, x in enumerate(graph.inputs):
+            for j, y in enumerate(graph.inputs):
                 partial = operation.second_partials.get((min(i, j), max(i, j)))
                 true = 0.0 if partial is None else 0.0 + partial(*row, operation.value(*row))
-                assert exact(hessian[ids[i]][ids[j]][point]) == exact(true)
+                assert exact(hessian[x][y][point]) == exact(true)
 
 
 def test_a_chain_of_5000_nodes() -> None:

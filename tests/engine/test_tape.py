@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.strategies import EDGES, any_finite, by_values, exact, graphs, programs, wire_graphs
+from tests.engine.strategies import (
+    alone_at_every_edge,
+    any_finite,
+    by_values,
+    exact,
+    graphs,
+    programs,
+    wire_graphs,
+)
 
 from chainrule_engine.derivatives import evaluate
 from chainrule_engine.graph import Graph
@@ -53,14 +61,7 @@ def test_seeds_are_the_same_on_both_ways(graph: Graph, data: st.DataObject) -> N
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_every_operation_alone_at_every_edge(name: str) -> None:
     """One batch holds every combination of edges, so that no operation is left to the luck of a draw."""
-    arity = OPERATIONS[name].arity
-    edges = EDGES if arity < 3 else EDGES[:6]
-    rows: list[list[float]] = [[]]
-    for _ in range(arity):
-        rows = [[*row, edge] for row in rows for edge in edges]
-    ids = [f"x{i}" for i in range(arity)]
-    inputs = {x: [row[i] for row in rows] for i, x in enumerate(ids)}
-    graph = Graph.from_dict({"inputs": inputs, "nodes": [{"id": "z", "op": name, "args": ids}]})
+    graph, rows = alone_at_every_edge(name)
     answer = evaluate(graph)
     for point in range(len(rows)):
         values, gradients = by_values(graph, point)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.engine.strategies import EDGES, exact, graphs
+from tests.engine.strategies import EDGES, OPTIMIZERS, exact, graphs
 
 from chainrule_engine import acceleration, models
 from chainrule_engine.graph import Graph
@@ -26,16 +26,6 @@ from chainrule_engine.training import Training, TrainingState, train
 
 pytestmark = pytest.mark.skipif(not acceleration.load(compiling=True), reason="needs Numba")
 
-OPTIMIZERS: list[dict[str, Any]] = [
-    {"name": "sgd"},
-    {"name": "sgd", "momentum": 0.9},
-    {"name": "sgd", "momentum": 0.9, "nesterov": True},
-    {"name": "adam"},
-    {"name": "adam", "weight_decay": 0.1},
-    {"name": "adamw"},
-    {"name": "rmsprop"},
-    {"name": "rmsprop", "momentum": 0.9},
-]
 RATES: list[Any] = [
     0.01,
     {"schedule": "linear", "start": 0.1, "end": 0.01},

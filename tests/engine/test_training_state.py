@@ -9,20 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.strategies import exact
+from tests.engine.strategies import OPTIMIZERS, exact
 
 from chainrule_engine.training import Training, TrainingState
 
-OPTIMIZERS = [
-    {"name": "sgd"},
-    {"name": "sgd", "momentum": 0.9},
-    {"name": "sgd", "momentum": 0.9, "nesterov": True},
-    {"name": "adam"},
-    {"name": "adam", "weight_decay": 0.1},
-    {"name": "adamw"},
-    {"name": "rmsprop"},
-    {"name": "rmsprop", "momentum": 0.9},
-]
 RATES = [
     0.05,
     {"schedule": "linear", "start": 0.1, "end": 0.01},

@@ -156,11 +156,16 @@ def test_it_answers_on_one_connection_again_and_again(server):
     assert server.send(message * 3 + last).count(b"HTTP/1.1 200 OK") == 4
 
 
-def test_health_is_answered_while_jobs_run(server):
-    """As many long jobs as there are places for them; each takes a second or more."""
+def long_job(server):
+    """Return the body that posts a job of a second or more, whichever kernels compute."""
     steps = {"compiled": 100_000, "python": 100}[server.call("/v1/version")["kernels"]]
     spec = NETWORK_EXAMPLE | {"model": NETWORK_EXAMPLE["model"] | {"layers": [40, 40, 1]}, "steps": steps}
-    body = json.dumps({"type": "training", "spec": spec}).encode()
+    return json.dumps({"type": "training", "spec": spec}).encode()
+
+
+def test_health_is_answered_while_jobs_run(server):
+    """As many long jobs as there are places for them."""
+    body = long_job(server)
     head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
     connections = []
     try:
@@ -262,11 +267,8 @@ def test_http_1_0_is_served(server):
 
 def test_sigterm_ends_it_cleanly_and_lets_a_request_finish(tmp_path):
     with Server(tmp_path, workers=2) as server:
-        spec = NETWORK_EXAMPLE | {"steps": 2_000}
-        answers = []
-        request = threading.Thread(
-            target=lambda: answers.append(server.call("/v1/jobs", {"type": "training", "spec": spec}))
-        )
+        job, answers = json.loads(long_job(server)), []
+        request = threading.Thread(target=lambda: answers.append(server.call("/v1/jobs", job)))
         request.start()
         while not server.call("/v1/jobs")["data"]:
             pass
@@ -285,16 +287,22 @@ def test_sigterm_ends_a_worker_that_is_still_starting(tmp_path):
     assert running.process.returncode == 0
 
 
+@contextlib.contextmanager
+def running_job(server):
+    """Post a long job, and give the connection once the job is recorded."""
+    body = long_job(server)
+    headers = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(post("/v1/jobs", body, *headers))
+        while not server.call("/v1/jobs")["data"]:
+            pass
+        yield connection
+
+
 def test_a_job_that_was_killed_with_its_server_becomes_failed(tmp_path):
-    with Server(tmp_path) as server:
-        body = json.dumps({"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 50_000}}).encode()
-        headers = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(post("/v1/jobs", body, *headers))
-            while not server.call("/v1/jobs")["data"]:
-                pass
-            os.killpg(server.process.pid, signal.SIGKILL)
-            server.stop(signal.SIGKILL)
+    with Server(tmp_path) as server, running_job(server):
+        os.killpg(server.process.pid, signal.SIGKILL)
+        server.stop(signal.SIGKILL)
     with Server(tmp_path) as server:
         (job,) = server.call("/v1/jobs")["data"]
         assert (job["state"], job["failure"]["code"]) == ("failed", "server-stopped")
@@ -302,12 +310,7 @@ def test_a_job_that_was_killed_with_its_server_becomes_failed(tmp_path):
 
 def test_a_job_whose_process_was_killed_becomes_failed_at_once(tmp_path):
     with Server(tmp_path) as server:
-        body = json.dumps({"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 50_000}}).encode()
-        headers = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(post("/v1/jobs", body, *headers))
-            while not server.call("/v1/jobs")["data"]:
-                pass
+        with running_job(server) as connection:
             os.kill(server.worker(tmp_path), signal.SIGKILL)
             assert connection.recv(100) == b""
         deadline = time.monotonic() + 30

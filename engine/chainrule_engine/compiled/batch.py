@@ -28,7 +28,7 @@ Array = Any
 
 #: So many numbers of a block are meant to stay in the processor's second-level cache.
 _BLOCK_NUMBERS = 16_384
-_SHORTEST_BLOCK, _LONGEST_BLOCK = 64, 1024
+_SHORTEST_BLOCK, LONGEST_BLOCK = 64, 1024  # points
 
 # Whether a gradient has come to a slot: at no point, at all, or at those that its mask tells.
 _NOWHERE, _EVERYWHERE, _SOMEWHERE = 0, 1, 2
@@ -36,7 +36,7 @@ _NOWHERE, _EVERYWHERE, _SOMEWHERE = 0, 1, 2
 
 def block_size(slots: int, points: int) -> int:
     """Return how many points to take at once."""
-    return min(points, max(_SHORTEST_BLOCK, min(_LONGEST_BLOCK, _BLOCK_NUMBERS // slots)))
+    return min(points, max(_SHORTEST_BLOCK, min(LONGEST_BLOCK, _BLOCK_NUMBERS // slots)))
 
 
 def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
@@ -44,7 +44,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
 
     @kernel
     def forward(codes: Array, operands: Array, first: int, v: Array, block: int) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         points = v.shape[1]
         for low in range(0, points, block):
             high = min(points, low + block)
@@ -72,7 +72,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
         broken: Array,
         breaks: Array,
     ) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         points = v.shape[1]
         state = np.empty(v.shape[0], np.uint8)
         masks = np.empty((v.shape[0] if masked else 1, block), np.bool_)
@@ -155,7 +155,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
 
     @kernel
     def kinks(codes: Array, operands: Array, v: Array, block: int) -> Array:
-        fingerprint  # noqa: B018
+        fingerprint
         found = np.zeros(codes.size, np.bool_)
         numbers = np.empty((4, block))
         edge = 0

@@ -57,7 +57,7 @@ class _OwnFolder:
         return str(Path(parent.get_cache_path()) / _FOLDER)
 
 
-class _ImageCache(_OwnFolder, caching.UserProvidedCacheLocator):  # type: ignore[misc]  # Numba has no type hints
+class _ImageCache(_OwnFolder, caching.UserProvidedCacheLocator):
     """NUMBA_CACHE_DIR, which may be read-only once it is filled: Numba's own locator wants to write to it."""
 
     def ensure_cache_path(self) -> None:
@@ -65,11 +65,11 @@ class _ImageCache(_OwnFolder, caching.UserProvidedCacheLocator):  # type: ignore
             super().ensure_cache_path()
 
 
-class _BesideTheSources(_OwnFolder, caching.InTreeCacheLocator):  # type: ignore[misc]
+class _BesideTheSources(_OwnFolder, caching.InTreeCacheLocator):
     """The package's __pycache__, if it can be written."""
 
 
-class _OfTheUser(_OwnFolder, caching.UserWideCacheLocator):  # type: ignore[misc]
+class _OfTheUser(_OwnFolder, caching.UserWideCacheLocator):
     """The user's own cache."""
 
 

@@ -18,13 +18,13 @@ from numba.extending import intrinsic, models, register_model
 from chainrule_engine.schedule import LANES
 
 
-class _Lanes(types.Type):  # type: ignore[misc]  # Numba has no type hints
+class _Lanes(types.Type):
     def __init__(self) -> None:
         super().__init__(name="Lanes")
 
 
 @register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.VectorType(ir.DoubleType(), LANES))
 

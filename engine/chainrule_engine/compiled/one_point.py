@@ -54,7 +54,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
 
     @kernel
     def plan(codes: Array, operands: Array, first: int, longest: int) -> tuple[Array, Array, Array, Array, int]:
-        fingerprint  # noqa: B018
+        fingerprint
         count = codes.size
         level = np.zeros(first + count, np.int32)
         starts = np.empty(count, np.int32)
@@ -121,7 +121,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
 
     @kernel
     def forward(codes: Array, first: int, order: Array, ends: Array, operands: Array, v: Array) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         numbers = np.empty((4, LONGEST_RUN))
         start, edge = 0, 0
         for run in range(ends.size):
@@ -152,7 +152,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any, Any]:
         looking: bool,
         broken: Array,
     ) -> int:
-        fingerprint  # noqa: B018
+        fingerprint
         numbers = np.empty((4, LONGEST_RUN))
         start, edge = 0, 0
         after = first + codes.size

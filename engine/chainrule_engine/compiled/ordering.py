@@ -18,7 +18,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any]:
 
     @kernel
     def depth_first(starts: Array, sources: Array, first: int, roots: Array) -> Array:
-        fingerprint  # noqa: B018
+        fingerprint
         count = starts.size - 1
         after = starts[:count].copy()
         order, stack, state = np.empty(count, np.int32), np.empty(count, np.int32), np.zeros(count, np.uint8)
@@ -53,7 +53,7 @@ def _kernels(fingerprint: str) -> tuple[Any, Any]:
 
     @kernel
     def gather(starts: Array, sources: Array, order: Array, declared: Array, first: int) -> Array:
-        fingerprint  # noqa: B018
+        fingerprint
         operands = np.empty(sources.size, np.int32)
         edge = 0
         for node in order:

@@ -193,7 +193,7 @@ class Program:
         """Find what `kernels.at_kinks` finds."""
         if not (KINK[self._codes] >= 0).any():
             return []
-        block = min(columns.array.shape[1], 1024)
+        block = min(columns.array.shape[1], batch.LONGEST_BLOCK)
         places: list[int] = np.flatnonzero(batch.kinks(self._codes, self._operands, columns.array, block)).tolist()
         return places
 

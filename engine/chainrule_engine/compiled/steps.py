@@ -16,12 +16,14 @@ from chainrule_engine.compiled.lanes import get, put
 from chainrule_engine.compiled.passes import fill, fill_rows, gather, predicts_right, run_backward, run_forward
 from chainrule_engine.compiled.updates import rates as fill_schedule
 from chainrule_engine.compiled.updates import update
-from chainrule_engine.schedule import LANES
+from chainrule_engine.schedule import in_whole_lanes
 
 Array = Any
 
 
 def _kernels(fingerprint: str) -> tuple[Any, ...]:
+    """Make the kernels. They mention the fingerprint, so that it is a part of the key in Numba's cache."""
+
     @kernel
     def run_steps(
         forward: Array,
@@ -60,7 +62,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         widest: int,
         wide_lanes: int,
     ) -> Any:
-        fingerprint  # noqa: B018
+        fingerprint
         totals = np.zeros(numbers.size)
         local, turned, ones = np.empty(widest * block), np.empty(wide_lanes * block), np.ones(1)
         point_losses = np.empty(points)
@@ -79,7 +81,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
             low = last_block
             while low >= 0:
                 here = min(block, points - low)
-                size = (here + LANES - 1) // LANES * LANES
+                size = in_whole_lanes(here)
                 data = rows * block + (0 if batched else columns.shape[0] * low)
                 if batched:
                     gather(columns, order[s, low : low + here], v, data, size)
@@ -140,10 +142,10 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         batched: bool,
         out: Array,
     ) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         for low in range(0, points, block):
             here = min(block, points - low)
-            size = (here + LANES - 1) // LANES * LANES
+            size = in_whole_lanes(here)
             data = rows * block + (0 if batched else columns.shape[0] * low)
             if batched:
                 gather(columns, np.arange(low, low + here), v, data, size)
@@ -155,7 +157,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
 
     @kernel
     def shuffle(randoms: Array, permutations: Array) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         points = permutations.shape[1]
         for e in range(permutations.shape[0]):
             for k in range(points):
@@ -166,7 +168,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
 
     @kernel
     def fill_rates(schedule: int, rates: Array, step: int, settings: Array) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         fill_schedule(schedule, rates, step, settings)
 
     return run_steps, predict, shuffle, fill_rates

@@ -250,7 +250,7 @@ def _row_of_values(key: int, fingerprint: str) -> Any:
 
     @cfunc(_VALUE_ROW, cache=True)
     def run(x: Any, y: Any, w: Any, z: Any, size: int) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         xs, ys, ws, zs = carray(x, size), carray(y, size), carray(w, size), carray(z, size)
         for p in range(size):
             zs[p] = _value(usual, xs[p], ys[p], ws[p])
@@ -266,7 +266,7 @@ def _row_of_partials(key: int, fingerprint: str) -> Any:
 
     @cfunc(_PARTIAL_ROW, cache=True)
     def run(x: Any, y: Any, w: Any, z: Any, local: Any, size: int) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         xs, ys, ws, zs, ls = carray(x, size), carray(y, size), carray(w, size), carray(z, size), carray(local, size)
         for p in range(size):
             ls[p] = _partial_of(usual, xs[p], ys[p], ws[p], zs[p])
@@ -282,7 +282,7 @@ def _row_of_both(code: int, fingerprint: str) -> Any:
 
     @cfunc(_BOTH_ROW, cache=True)
     def run(x: Any, z: Any, size: int) -> None:
-        fingerprint  # noqa: B018
+        fingerprint
         xs, zs = carray(x, size), carray(z, size)
         for p in range(size):
             x_p = xs[p]

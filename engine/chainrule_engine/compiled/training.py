@@ -25,6 +25,7 @@ from chainrule_engine.schedule import (
     PullWeights,
     Schedule,
     Wide,
+    in_whole_lanes,
 )
 
 Array = Any
@@ -59,7 +60,7 @@ class Program:
         """Return how many points a block has; where there are several, they are about equal."""
         longest = max(LANES, min(LONGEST_BLOCK, _BLOCK_NUMBERS // self.gradient_rows // LANES * LANES))
         blocks = -(-points // longest)
-        return -(-points // (blocks * LANES)) * LANES
+        return in_whole_lanes(-(-points // blocks))
 
 
 def _table(operations: list[tuple[int, ...]]) -> Array:
@@ -149,7 +150,7 @@ class Run:
         if not batch_size:
             for low in range(0, points, self.block):
                 here = self.columns[:, low : low + self.block]
-                lanes = -(-here.shape[1] // LANES) * LANES
+                lanes = in_whole_lanes(here.shape[1])
                 start = program.rows * self.block + program.data_rows * low
                 place = self.v[start : start + program.data_rows * lanes].reshape(program.data_rows, lanes)
                 place[:, : here.shape[1]] = here
