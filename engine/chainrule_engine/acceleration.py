@@ -38,8 +38,7 @@ def find(work: int) -> ModuleType | None:
         if _tried:
             return None
         _work += work
-        insisting = choice() == "compiled"
-        if (not insisting and _work < PAYS_FROM) or not load(compiling=insisting):
+        if (_work < PAYS_FROM and choice() != "compiled") or not load():
             return None
     return _compiled if work >= _least else None
 
@@ -52,7 +51,8 @@ def find_training(work: int) -> ModuleType | None:
 def load(*, compiling: bool = False) -> bool:
     """Load the compiled kernels, and return whether they will be used; `reason` tells why not.
 
-    compiling   also compile those that are not on disk. Without it they are left alone, until another call
+    compiling   also compile those that are not on disk, as where CHAINRULE_ENGINE is `compiled`. Without it they are
+                left alone, until another call
 
     The service loads them before its workers start: these share the memory, and no request waits.
 
@@ -63,6 +63,7 @@ def load(*, compiling: bool = False) -> bool:
     global _compiled, _tried, _reason, _least
     with _lock:
         chosen = choice()
+        compiling = compiling or chosen == "compiled"
         if chosen == "python":
             _reason = f"{VARIABLE} is python"
         elif _compiled is None and (compiling or not _tried):

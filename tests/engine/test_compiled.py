@@ -197,6 +197,7 @@ if "no-numba" in sys.argv: sys.modules["numba"] = None
 from chainrule_engine import acceleration
 from chainrule_engine.derivatives import evaluate
 from tests.engine.test_compiled import random_graph, trained
+assert acceleration.load() or acceleration.choice() != "compiled" or "no-numba" in sys.argv
 answers = [
     evaluate(random_graph(count, points, seed)).to_dict()
     for count, points in ((300, None), (60, 1), (60, 70), (30, 1500)) for seed in range(4)
