@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 
@@ -80,6 +81,9 @@ class Settings:
         workers: server processes.
         threads: threads in each of them.
         insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        webhooks: whether jobs may name a URL that is told of their end.
+        webhook_networks: the operator's own networks that such a URL may lead to, by http too; public addresses it may
+            lead to anyway. In the environment, addresses with a prefix length, separated by commas.
         limits: what differs from the defaults of `LIMITS`.
     """
 
@@ -89,6 +93,8 @@ class Settings:
     workers: int = 1
     threads: int = 16
     insecure: bool = False
+    webhooks: bool = False
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,6 +141,8 @@ class Settings:
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            webhooks=_boolean("webhooks", given.get("webhooks", cls.webhooks)),
+            webhook_networks=_networks("webhook_networks", str(given.get("webhook_networks", ""))),
             limits=limits,
         )
 
@@ -178,3 +186,10 @@ def _boolean(name: str, value: object) -> bool:
     if word not in ("1", "true", "yes", "0", "false", "no"):
         raise SettingsError(f"{name} must be one of 1, true, yes, 0, false, no, and is {value!r}")
     return word in ("1", "true", "yes")
+
+
+def _networks(name: str, value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(network.strip()) for network in value.split(",") if network.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name} must be networks like 10.0.0.0/8, separated by commas: {error}") from None
