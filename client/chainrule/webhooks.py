@@ -31,7 +31,7 @@ class WebhookVerificationError(ChainruleError):
 
 
 def verify(payload: bytes | str, headers: Mapping[str, str], secret: str, tolerance: float = 300) -> Any:
-    """Return what a message says, once its signature has shown that the service sent it, and its time that it did so now.
+    """Return what a message says, once its signature has shown that the service sent it, and its time that it is new.
 
     The scheme is that of Standard Webhooks 1.0, in its symmetric form.
 
@@ -63,7 +63,7 @@ def verify(payload: bytes | str, headers: Mapping[str, str], secret: str, tolera
     if not any(hmac.compare_digest(expected, signature.encode()) for signature in signatures.split()):
         raise WebhookVerificationError("no signature fits: the secret is another one, or the message was changed")
     if abs(time.time() - int(sent)) > tolerance:
-        detail = f"the message was sent more than {tolerance:g} s from now: it is a repetition, or one of the clocks is wrong"
+        detail = f"the message was sent more than {tolerance:g} s from now: it is a repetition, or a clock is wrong"
         raise WebhookVerificationError(detail)
     return json.loads(body)
 

@@ -197,9 +197,8 @@ def _connected(addresses: Sequence[str], port: int, ends: float) -> Iterator[soc
     connection, failure = None, OSError("the name has no address")
     for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
-            share = max(
-                (ends - time.monotonic()) / left, 0.001
-            )  # an address that swallows packets leaves time for others
+            # An address that swallows packets leaves time for the others.
+            share = max((ends - time.monotonic()) / left, 0.001)
             connection = socket.create_connection((address, port), share)
             break
         except OSError as error:

@@ -18,20 +18,21 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from chainrule_engine import ENGINE
 from chainrule_service import egress, jsonio
-from chainrule_service.database import METADATA, Database
+from chainrule_service.database import METADATA, Database, DatabaseUnavailable, clock
 from chainrule_service.egress import MAX_URL, Resolve
 from chainrule_service.fields import Choice, Envelope, ListOf, Text, refuse
 from chainrule_service.settings import Settings
+from chainrule_service.store import JOBS, iso
 
 Delivery = dict[str, Any]
 
@@ -55,31 +56,38 @@ _log = logging.getLogger(__name__)
 DELIVERIES = sql.Table(
     "webhook_deliveries",
     METADATA,
-    sql.Column("seq", sql.Integer, primary_key=True),  # the order of events: what pages of a list hold on to
+    # The order of events: what pages of a list hold on to.
+    sql.Column("seq", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True),
     sql.Column("id", sql.String(36), nullable=False, unique=True),
+    sql.Column("job_id", sql.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
     sql.Column("owner", sql.String(64), nullable=False),
-    sql.Column("job_id", sql.String(36), nullable=False),
     sql.Column("type", sql.String(20), nullable=False),
     sql.Column("url", sql.String(MAX_URL), nullable=False),
-    sql.Column("payload", sql.Text, nullable=False),
+    sql.Column("payload", sql.Text, nullable=False),  # the bytes that are signed and sent
     sql.Column("state", sql.String(10), nullable=False),
     sql.Column("attempts", sql.Integer, nullable=False),
-    sql.Column("due_at", sql.Float(53), nullable=False),  # epoch seconds; while an attempt runs, the end of its lease
-    sql.Column("status", sql.Integer),  # the last attempt's answer
+    sql.Column("due", sql.Double, nullable=False),  # while an attempt runs, the end of its lease
+    sql.Column("status", sql.Integer),  # what the last attempt was answered
     sql.Column("detail", sql.String(300)),  # why the last attempt failed
-    sql.Column("created_at", sql.String(27), nullable=False),
-    sql.Column("finished_at", sql.String(27)),
-    sql.Index("ix_webhook_deliveries_due", "state", "due_at"),
-    sql.Index("ix_webhook_deliveries_url", "owner", "url"),
+    sql.Column("created", sql.Double, nullable=False),
+    sql.Column("finished", sql.Double),
     sqlite_autoincrement=True,  # a number is never given twice, so no page shows a delivery twice
 )
+_PENDING = DELIVERIES.c.state == "pending"
+_DUE = _PENDING & (DELIVERIES.c.due <= clock())
+_DISABLED = {
+    "state": "disabled", "finished": clock(),
+    "detail": "this URL has answered 410 Gone, and nothing more is sent to it until a replay succeeds",
+}  # fmt: skip
+sql.Index("ix_webhook_deliveries_due", DELIVERIES.c.state, DELIVERIES.c.due)
+sql.Index("ix_webhook_deliveries_url", DELIVERIES.c.owner, DELIVERIES.c.url)
 SECRETS = sql.Table(
     "webhook_secrets",
     METADATA,
     sql.Column("owner", sql.String(64), primary_key=True),
     sql.Column("secret", sql.String(64), nullable=False),  # as it is: a signature cannot be made of a digest
     sql.Column("previous", sql.String(64)),
-    sql.Column("previous_until", sql.Float(53)),
+    sql.Column("previous_until", sql.Double),
 )
 
 
@@ -119,44 +127,34 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def job_ended(connection: sql.Connection, job: Mapping[str, Any]) -> None:
-    """Record, in the transaction that ends a job, the message about it, if the job asks for one.
-
-    Args:
-        connection: the transaction.
-        job: the job's row as it is now.
-    """
-    webhook, event = job["webhook"], f"job.{job['state']}"
-    if webhook is None or event not in webhook["events"]:
-        return
-    told = ("id", "type", "state", "labels", "created_at", "started_at", "finished_at")
-    data = {name: job[name] for name in told} | {"links": {"self": f"/v1/jobs/{job['id']}"}}
-    endpoint = (DELIVERIES.c.owner == job["owner"]) & (DELIVERIES.c.url == webhook["url"])
-    last = sql.select(DELIVERIES.c.state).where(endpoint & (DELIVERIES.c.state != "pending"))
-    last = last.order_by(DELIVERIES.c.finished_at.desc(), DELIVERIES.c.seq.desc()).limit(1)
-    is_disabled = connection.execute(last).scalar() == "disabled"
-    delivery = {
-        "id": "msg_" + secrets.token_hex(16),
-        "owner": job["owner"],
-        "job_id": job["id"],
-        "type": event,
-        "url": webhook["url"],
-        "payload": jsonio.dumps({"type": event, "timestamp": job["finished_at"], "data": data}),
-        "attempts": 0,
-        "due_at": 0.0,
-        "created_at": _now(),
-    }
-    connection.execute(sql.insert(DELIVERIES).values(delivery | (_disabled() if is_disabled else {"state": "pending"})))
+def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
+    """Record, in the transaction that ends jobs, a message about each of them that asks for one."""
+    asking = sql.select(JOBS).where(JOBS.c.id.in_(ids) & JOBS.c.webhook.is_not(None))
+    for job in connection.execute(asking).mappings().all():
+        event, url = f"job.{job['state']}", job["webhook"]["url"]
+        if event not in job["webhook"]["events"]:
+            continue
+        delivery = {
+            "id": "msg_" + secrets.token_hex(16), "job_id": job["id"], "owner": job["owner"], "type": event, "url": url,
+            "payload": _payload(event, job), "state": "pending", "attempts": 0, "due": clock(), "created": clock(),
+        }  # fmt: skip
+        ended = sql.select(DELIVERIES.c.state).where(_endpoint(job["owner"], url) & ~_PENDING)
+        last = ended.order_by(DELIVERIES.c.finished.desc(), DELIVERIES.c.seq.desc()).limit(1)
+        if connection.scalar(last) == "disabled":
+            delivery |= _DISABLED
+        connection.execute(sql.insert(DELIVERIES).values(delivery))
 
 
-def _disabled() -> dict[str, Any]:
-    detail = "this URL has answered 410 Gone, and nothing more is sent to it until a replay succeeds"
-    return {"state": "disabled", "detail": detail, "finished_at": _now()}
+def _payload(event: str, job: Mapping[str, Any]) -> str:
+    """Return a message: small whatever the job, for it has neither specification nor result."""
+    times = {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished")}
+    data = {name: job[name] for name in ("id", "type", "state", "labels")} | times
+    data["links"] = {"self": f"/v1/jobs/{job['id']}"}
+    return jsonio.dumps({"type": event, "timestamp": times["finished_at"], "data": data})
 
 
-def forget(connection: sql.Connection, before: str) -> None:
-    """Delete the deliveries that ended before a time."""
-    connection.execute(sql.delete(DELIVERIES).where(DELIVERIES.c.finished_at < before))
+def _endpoint(owner: str, url: str) -> sql.ColumnElement[bool]:
+    return (DELIVERIES.c.owner == owner) & (DELIVERIES.c.url == url)
 
 
 def get(database: Database, delivery_id: str, owner: str | None) -> Delivery | None:
@@ -191,7 +189,7 @@ def page(
 def replay(database: Database, delivery_id: str, owner: str | None) -> bool:
     """Let a delivery that has ended be tried anew, as if for the first time; return whether there was one."""
     ended = (DELIVERIES.c.id == delivery_id) & (DELIVERIES.c.state != "pending") & _owned(owner)
-    fresh = {"state": "pending", "attempts": 0, "due_at": 0.0, "finished_at": None}
+    fresh = {"state": "pending", "attempts": 0, "due": clock(), "finished": None}
     with database.transaction() as connection:
         return connection.execute(sql.update(DELIVERIES).where(ended).values(fresh)).rowcount == 1
 
@@ -206,21 +204,21 @@ def _owned(owner: str | None) -> sql.ColumnElement[bool]:
 def signing_secrets(database: Database, owner: str) -> list[str]:
     """Return the secrets that an owner's messages are signed with, the present one first; the first is made here."""
     with database.transaction() as connection:
-        return _secrets_of(connection, owner, database.now(connection))
+        return _secrets_of(connection, owner)
 
 
 def rotate(database: Database, owner: str) -> list[str]:
-    """Give an owner a new secret; for a day messages are signed with the one before, too. Return both."""
+    """Give an owner a new secret, and return it and the one before, with which messages are signed for a day more."""
     with database.transaction() as connection:
-        now = database.now(connection)
-        previous = _secrets_of(connection, owner, now)[0]
-        values = {"secret": _new_secret(), "previous": previous, "previous_until": now + OVERLAP}
+        previous = _secrets_of(connection, owner)[0]
+        values = {"secret": _new_secret(), "previous": previous, "previous_until": clock() + OVERLAP}
         connection.execute(sql.update(SECRETS).where(SECRETS.c.owner == owner).values(values))
-        return _secrets_of(connection, owner, now)
+        return _secrets_of(connection, owner)
 
 
-def _secrets_of(connection: sql.Connection, owner: str, now: float) -> list[str]:
-    query = sql.select(SECRETS).where(SECRETS.c.owner == owner)
+def _secrets_of(connection: sql.Connection, owner: str) -> list[str]:
+    overlap = (SECRETS.c.previous_until > clock()).label("overlap")
+    query = sql.select(SECRETS.c.secret, SECRETS.c.previous, overlap).where(SECRETS.c.owner == owner)
     row = connection.execute(query).first()
     if row is None:
         try:
@@ -229,7 +227,7 @@ def _secrets_of(connection: sql.Connection, owner: str, now: float) -> list[str]
         except IntegrityError:
             pass  # another process was first
         row = connection.execute(query).one()
-    return [row.secret] + ([row.previous] if row.previous is not None and now < row.previous_until else [])
+    return [row.secret, row.previous] if row.overlap else [row.secret]
 
 
 def _new_secret() -> str:
@@ -260,14 +258,14 @@ def retry_delay(attempt: int, chance: float, retry_after: float | None = None) -
 
 
 def deliver_forever(database: Database, settings: Settings, stop: threading.Event) -> None:
-    """Deliver what falls due until `stop` is set, which is seen within the time limit of one attempt."""
+    """Deliver what falls due until `stop` is set; attempts that run then are waited for, some 15 s at most."""
     pause = 0.0
     while not stop.wait(pause):
         pause = 1.0
         try:
             deliver_due(database, settings, stop)
-        except (SQLAlchemyError, OSError):
-            _log.exception("the table of webhook deliveries cannot be read or written now")
+        except DatabaseUnavailable as error:
+            _log.warning("webhooks wait for the database: %s", error)
             pause = 5.0
 
 
@@ -278,59 +276,57 @@ def deliver_due(
     *,
     resolve: Resolve = socket.getaddrinfo,
 ) -> int:
-    """Attempt every delivery that is due, several at once; return the number of attempts.
+    """Attempt every delivery that is due, several at once, and return the number of attempts.
 
     Any number of threads and processes may do this at the same time: each attempt is made by one of them.
 
+    Args:
+        database: where the deliveries are.
+        settings: the service's.
+        stop: when it is set, no further attempt begins.
+        resolve: finds the addresses of a URL's host.
+
     Raises:
-        sqlalchemy.exc.SQLAlchemyError, OSError: the table cannot be read or written.
+        DatabaseUnavailable: the database cannot be read or written now.
     """
-    due = sql.select(sql.func.count()).select_from(DELIVERIES)
     with database.transaction(reads=True) as connection:
-        waiting = connection.execute(due.where(_is_due(database.now(connection)))).scalar_one()
-    if not waiting:
-        return 0
+        waiting = connection.scalar(sql.select(sql.func.count()).where(_DUE)) or 0
 
     def deliver(_: int) -> int:
-        count = 0
-        while not (stop and stop.is_set()) and (claimed := _claim(database)):
-            _attempt(database, settings, *claimed, resolve)
-            count += 1
-        return count
+        attempts = 0
+        while not (stop and stop.is_set()) and (delivery := _claim(database)):
+            _attempt(database, settings, delivery, resolve)
+            attempts += 1
+        return attempts
 
     threads = min(waiting, AT_ONCE)
+    if not threads:
+        return 0
     with ThreadPoolExecutor(threads, "webhooks") as pool:
         return sum(pool.map(deliver, range(threads)))
 
 
-def _is_due(now: float) -> sql.ColumnElement[bool]:
-    return (DELIVERIES.c.state == "pending") & (DELIVERIES.c.due_at <= now)
-
-
-def _claim(database: Database) -> tuple[Delivery, list[str]] | None:
-    """Take the delivery that has been due for longest, with the secrets to sign it with, if one is due."""
+def _claim(database: Database) -> Delivery | None:
+    """Take the delivery that has been due for longest, if one is due, together with its owner's `secrets`."""
+    due = sql.select(DELIVERIES).where(_DUE).order_by(DELIVERIES.c.due, DELIVERIES.c.seq).limit(1)
     with database.transaction() as connection:
-        now = database.now(connection)
-        due = sql.select(DELIVERIES).where(_is_due(now)).order_by(DELIVERIES.c.due_at, DELIVERIES.c.seq).limit(1)
         row = connection.execute(due.with_for_update(skip_locked=True)).mappings().first()
         if row is None:
             return None
-        taken = {"attempts": row["attempts"] + 1, "due_at": now + LEASE}
-        connection.execute(sql.update(DELIVERIES).where(DELIVERIES.c.seq == row["seq"]).values(taken))
-        return dict(row) | taken, _secrets_of(connection, row["owner"], now)
+        attempts = row["attempts"] + 1
+        taken = sql.update(DELIVERIES).where(DELIVERIES.c.seq == row["seq"])
+        connection.execute(taken.values(attempts=attempts, due=clock() + LEASE))
+        return {**row, "attempts": attempts, "secrets": _secrets_of(connection, row["owner"])}
 
 
-def _attempt(
-    database: Database, settings: Settings, delivery: Delivery, signed_with: list[str], resolve: Resolve
-) -> None:
-    payload = delivery["payload"].encode()
-    timestamp = int(datetime.now(UTC).timestamp())
+def _attempt(database: Database, settings: Settings, delivery: Delivery, resolve: Resolve) -> None:
+    message_id, sent, payload = delivery["id"], int(time.time()), delivery["payload"].encode()
     headers = {
         "Content-Type": "application/json",
         "User-Agent": f"chainrule/{ENGINE['version']}",
-        "webhook-id": delivery["id"],
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(sign(secret, delivery["id"], timestamp, payload) for secret in signed_with),
+        "webhook-id": message_id,
+        "webhook-timestamp": str(sent),
+        "webhook-signature": " ".join(sign(secret, message_id, sent, payload) for secret in delivery["secrets"]),
     }
     status = retry_after = None
     try:
@@ -338,37 +334,21 @@ def _attempt(
         status, retry_after = answer.status, answer.retry_after
         detail = None if 200 <= status < 300 else f"the answer was {status}"
     except (egress.Refused, egress.NoAnswer) as error:
-        detail = str(error)
-    with database.transaction() as connection:
-        _record(connection, database.now(connection), delivery, status, detail, retry_after)
-
-
-def _record(
-    connection: sql.Connection,
-    now: float,
-    delivery: Delivery,
-    status: int | None,
-    detail: str | None,
-    retry_after: float | None,
-) -> None:
-    """Write down what came of an attempt, unless its lease ended and another one was made."""
-    values: dict[str, Any] = {"status": status, "detail": detail and detail[:300]}
+        detail = str(error)[:300]
     delay = retry_delay(delivery["attempts"], random.random(), retry_after)
+    outcome: dict[str, Any]
     if detail is None:
-        values |= {"state": "delivered", "finished_at": _now()}
+        outcome = {"state": "delivered", "finished": clock()}
     elif status == _GONE:
-        values |= _disabled()
+        outcome = _DISABLED
     elif delay is None:
-        values |= {"state": "failed", "finished_at": _now()}
+        outcome = {"state": "failed", "finished": clock()}
     else:
-        values["due_at"] = now + delay
-    mine = (DELIVERIES.c.seq == delivery["seq"]) & (DELIVERIES.c.attempts == delivery["attempts"])
-    pending = DELIVERIES.c.state == "pending"
-    written = connection.execute(sql.update(DELIVERIES).where(mine & pending).values(values)).rowcount == 1
-    if written and status == _GONE:
-        endpoint = (DELIVERIES.c.owner == delivery["owner"]) & (DELIVERIES.c.url == delivery["url"])
-        connection.execute(sql.update(DELIVERIES).where(endpoint & pending).values(_disabled()))
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        outcome = {"due": clock() + delay}
+    # If the lease has ended, another process makes or has made the next attempt, and this one does not count.
+    mine = _PENDING & (DELIVERIES.c.seq == delivery["seq"]) & (DELIVERIES.c.attempts == delivery["attempts"])
+    with database.transaction() as connection:
+        connection.execute(sql.update(DELIVERIES).where(mine).values({"status": status, "detail": detail} | outcome))
+        if status == _GONE:
+            waiting = _PENDING & _endpoint(delivery["owner"], delivery["url"])
+            connection.execute(sql.update(DELIVERIES).where(waiting).values(_DISABLED))

@@ -1,5 +1,8 @@
-"""What a receiver believes. The vectors are those of the Standard Webhooks project: the tests of its Go library,
-github.com/standard-webhooks/standard-webhooks, libraries/go/webhook_symmetric_test.go."""
+"""What a receiver believes.
+
+The vectors are those of the Standard Webhooks project: the tests of its Go library,
+github.com/standard-webhooks/standard-webhooks, libraries/go/webhook_symmetric_test.go.
+"""
 
 from __future__ import annotations
 
