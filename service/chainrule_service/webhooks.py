@@ -32,11 +32,11 @@ from chainrule_service.database import METADATA, Database, DatabaseUnavailable, 
 from chainrule_service.egress import MAX_URL, Resolve
 from chainrule_service.fields import Choice, Envelope, ListOf, Text, refuse
 from chainrule_service.settings import Settings
-from chainrule_service.store import JOBS, iso
+from chainrule_service.store import JOBS, TERMINAL, iso
 
 Delivery = dict[str, Any]
 
-EVENTS = ("job.succeeded", "job.failed", "job.cancelled", "job.expired")
+EVENTS = tuple(f"job.{state}" for state in TERMINAL)
 #: pending: it will be tried, perhaps again; failed: no further try; disabled: its URL has answered 410.
 STATES = ("pending", "delivered", "failed", "disabled")
 
@@ -51,6 +51,9 @@ OVERLAP = 86_400
 AT_ONCE = 8
 
 _GONE = 410
+_TOLD = [
+    JOBS.c[name] for name in ("id", "owner", "type", "state", "labels", "webhook", "created", "started", "finished")
+]
 _log = logging.getLogger(__name__)
 
 DELIVERIES = sql.Table(
@@ -116,7 +119,7 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
     """
     if not settings.webhooks:
         raise refuse(
-            "webhooks are off on this service: leave the field out, or have them turned on: CHAINRULE_WEBHOOKS=1"
+            "this service sends no webhooks; leave the field out, or have its operator set CHAINRULE_WEBHOOKS=1"
         )
     try:
         egress.check_url(webhook["url"], settings.webhook_networks)
@@ -129,7 +132,7 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 
 def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
     """Record, in the transaction that ends jobs, a message about each of them that asks for one."""
-    asking = sql.select(JOBS).where(JOBS.c.id.in_(ids) & JOBS.c.webhook.is_not(None))
+    asking = sql.select(*_TOLD).where(JOBS.c.id.in_(ids) & JOBS.c.webhook.is_not(None))
     for job in connection.execute(asking).mappings().all():
         event, url = f"job.{job['state']}", job["webhook"]["url"]
         if event not in job["webhook"]["events"]:

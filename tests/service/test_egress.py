@@ -309,7 +309,9 @@ def test_a_huge_body_is_not_read(talker: Any):
     assert sent < 1000
 
 
-@pytest.mark.parametrize("answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"\0" * 99_999])
+@pytest.mark.parametrize(
+    "answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"\0" * 99_999]
+)
 def test_what_is_no_http(talker: Any, answer: bytes):
     with pytest.raises(NoAnswer):
         post(talker(iter([answer])), b"{}", {}, LOOPBACK, seconds=2)
