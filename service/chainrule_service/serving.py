@@ -20,7 +20,8 @@ from chainrule_engine import acceleration
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.settings import Settings, SettingsError
-from chainrule_service.store import Store, worker_name
+from chainrule_service.store import worker_name
+from chainrule_service.webhooks import open_store
 from chainrule_service.worker import Worker
 
 
@@ -149,7 +150,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             if self.settings.data is None:
                 return  # the table died with its only worker
             # The master must not be kept from its other workers for long.
-            store = Store(Database(self.settings.database, patience=2), self.settings)
+            store = open_store(self.settings, patience=2)
             try:
                 store.expire_worker(worker_name(worker.pid))
             except DatabaseUnavailable:
