@@ -11,8 +11,12 @@ from flask.globals import request_ctx
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
+from chainrule_service.access import Access
+from chainrule_service.database import Database
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
+from chainrule_service.keys import Keys
+from chainrule_service.rates import Rates
 from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations, webhooks
 from chainrule_service.settings import Settings
 from chainrule_service.webhooks import open_store
@@ -59,7 +63,7 @@ class Application(Flask):
         """Answer the request, in whatever way it goes."""
         request = request_ctx.request
         try:
-            guard(request)
+            guard(request, self.extensions["chainrule"])
             returned = self.dispatch_request()
         except Exception as error:
             returned = answer_error(error)
@@ -84,7 +88,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings()
     app = Application(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    app.extensions["chainrule"] = Service(settings, open_store(settings))
+    database = Database(settings.database)
+    # Nobody but this process could make a key in its memory, so it does not look for one.
+    access = Access(settings, None if settings.database is None else Keys(database), Rates(database))
+    app.extensions["chainrule"] = Service(settings, open_store(database, settings), access)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)
     for module in RESOURCES:

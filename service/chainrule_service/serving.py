@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +18,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from chainrule_engine import acceleration
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
+from chainrule_service.keys import Keys
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import worker_name
 from chainrule_service.webhooks import open_store
@@ -29,8 +29,9 @@ def serve(settings: Settings) -> int:
     """Serve until a signal ends it (SIGTERM lets requests finish), and return the exit status.
 
     Raises:
-        SettingsError: the address is open to others and nobody said that this is meant, or it cannot be had, or the
-            data folder cannot be used, or another server uses it, or CHAINRULE_ENGINE names no engine.
+        SettingsError: the address is open to others, there is no API key and nobody said that this is meant, or it
+            cannot be had, or the data folder cannot be used, or another server uses it, or CHAINRULE_ENGINE names no
+            engine.
     """
     check_address(settings)
     try:
@@ -51,19 +52,25 @@ def serve(settings: Settings) -> int:
 
 
 def check_address(settings: Settings) -> None:
-    """Refuse an address that others can reach, unless that is meant.
+    """Refuse an address that others can reach while there is no API key, unless that is meant.
 
     Raises:
-        SettingsError: it is such an address.
+        SettingsError: it is such an address, or whether there is a key cannot be found out.
     """
-    if settings.insecure or settings.host == "localhost":
+    if settings.private:
         return
-    with suppress(ValueError):
-        if ipaddress.ip_address(settings.host.strip("[]")).is_loopback:
-            return
+    if settings.database is not None:
+        try:
+            with closing(Database(settings.database)) as database:
+                # A file is not made for the question.
+                if (database.file is None or database.file.exists()) and Keys(database).exist():
+                    return
+        except (OSError, DatabaseUnavailable) as error:
+            raise SettingsError(f"whether there is an API key cannot be found out: {error}") from None
     raise SettingsError(
-        f"refusing to listen on {settings.host}: others could reach it, and the service asks nobody who they are. "
-        "Listen on 127.0.0.1, or say --insecure (CHAINRULE_INSECURE=1) if the network itself keeps strangers out"
+        f"refusing to listen on {settings.host}: others could reach it, and there is no API key yet that the service "
+        "could ask for. Make one with `chainrule keys create`, or listen on 127.0.0.1, or say --insecure "
+        "(CHAINRULE_INSECURE=1) if the network itself keeps strangers out"
     )
 
 
@@ -150,7 +157,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             if self.settings.data is None:
                 return  # the table died with its only worker
             # The master must not be kept from its other workers for long.
-            store = open_store(self.settings, patience=2)
+            store = open_store(Database(self.settings.database, patience=2), self.settings)
             try:
                 store.expire_worker(worker_name(worker.pid))
             except DatabaseUnavailable:

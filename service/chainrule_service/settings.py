@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,6 +31,14 @@ class Limit:
     default: int
     maximum: int
     description: str
+
+    def check(self, number: int) -> None:
+        """Refuse a value that may not be set.
+
+        Raises:
+            SettingsError: it is none from 1 to the maximum.
+        """
+        _check(f"limit {self.name}", number, 1, self.maximum)
 
 
 _TABLE = (
@@ -63,6 +72,13 @@ _TABLE = (
         "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
     Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
+    Limit("requests_per_minute", 6_000, 1_000_000, "requests with one API key in a minute, all at once or spread"),
+    Limit(
+        "work_per_day",
+        100_000_000_000,
+        10**15,
+        "estimated work of the evaluations, gradient checks and jobs of one API key in a day, in the unit of job_work",
+    ),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
     Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
     Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
@@ -88,7 +104,7 @@ class Settings:
         database_url: the PostgreSQL database that holds it instead, `postgresql+psycopg://user@host/name`.
         workers: server processes.
         threads: threads in each of them.
-        insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        insecure: whether to listen on an address that others can reach, although no API key exists yet.
         webhooks: whether jobs may name a URL that is told of their end.
         webhook_networks: the operator's own networks that such a URL may lead to, by http too; public addresses it may
             lead to anyway. In the environment, addresses with a prefix length, separated by commas.
@@ -103,7 +119,7 @@ class Settings:
     threads: int = 16
     insecure: bool = False
     webhooks: bool = False
-    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhook_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +132,7 @@ class Settings:
         for name, number in self.limits.items():
             if name not in LIMITS:
                 raise SettingsError(f"there is no limit {name!r}; the limits are {', '.join(LIMITS)}")
-            _check(f"limit {name}", number, 1, LIMITS[name].maximum)
+            LIMITS[name].check(number)
         object.__setattr__(
             self, "limits", MappingProxyType({n: d.default for n, d in LIMITS.items()} | dict(self.limits))
         )
@@ -127,6 +143,15 @@ class Settings:
         if self.database_url is not None:
             return _POSTGRESQL.sub("postgresql+psycopg://", self.database_url)
         return None if self.data is None else f"sqlite:///{self.data / FILE}"
+
+    @property
+    def private(self) -> bool:
+        """Whether this machine alone reaches the address, or someone said that the network keeps strangers out."""
+        if self.insecure or self.host == "localhost":
+            return True
+        with suppress(ValueError):
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        return False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
@@ -207,8 +232,8 @@ def _boolean(name: str, value: object) -> bool:
     return word in ("1", "true", "yes")
 
 
-def _networks(name: str, value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def _networks(name: str, value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
-        return tuple(ip_network(network.strip()) for network in value.split(",") if network.strip())
+        return tuple(ipaddress.ip_network(network.strip()) for network in value.split(",") if network.strip())
     except ValueError as error:
         raise SettingsError(f"{name} must be networks like 10.0.0.0/8, separated by commas: {error}") from None

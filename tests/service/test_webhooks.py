@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ipaddress
 import json
 import os
@@ -549,3 +550,26 @@ def test_wrong_webhooks(webhook: dict[str, Any], path: tuple[Any, ...], words: s
 def test_webhooks_are_off_by_default():
     with pytest.raises(InvalidInput, match="CHAINRULE_WEBHOOKS=1"):
         webhooks.check({"url": "https://example.org/", "events": list(EVENTS)}, Settings())
+
+
+# ---------------------------------------------------------------------------------------------------- the service whole
+
+
+def test_every_store_of_the_service_tells():
+    """A process that opened its store in another way would end jobs in silence."""
+    package = Path(webhooks.__file__).parent
+    made = {
+        module.relative_to(package).as_posix()
+        for module in package.rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Store"
+    }
+    assert made == {"webhooks.py"}
+
+
+def test_a_store_tells_where_webhooks_are_on():
+    for settings, told in ((SETTINGS, 1), (Settings(), 0)):
+        store = webhooks.open_store(Database(None), settings)
+        end(store, "https://example.org/")
+        assert len(deliveries(store)) == told
+        store.close()
