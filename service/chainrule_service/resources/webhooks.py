@@ -107,7 +107,7 @@ def get_delivery(delivery_id: str) -> Response:
 
 
 @blueprint.post("/v1/webhook-deliveries/<delivery_id>/replay")
-@documented(answers={202: ("It is pending again.", ref("WebhookDelivery"))}, errors=(404, 409))
+@documented(answers={202: ("It is pending again.", ref("WebhookDelivery"))}, errors=(404, 409, 411))
 @needs("jobs")
 def replay_delivery(delivery_id: str) -> Response:
     """Send a message once more, whatever became of it, with the same id and as many attempts as the first time."""
@@ -130,7 +130,7 @@ def get_secret() -> Response:
 
 
 @blueprint.post("/v1/webhook-secret/rotate")
-@documented(answers={200: ("The new secret, and the one before.", ref("WebhookSecrets"))})
+@documented(answers={200: ("The new secret, and the one before.", ref("WebhookSecrets"))}, errors=(411,))
 @needs("jobs")
 def rotate_secret() -> Response:
     """Replace the secret; for a day, messages carry signatures by the new one and the one before."""
