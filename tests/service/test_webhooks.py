@@ -456,6 +456,25 @@ def test_the_loop_delivers_and_stops(store: Store):
         assert not thread.is_alive()
 
 
+def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    file = tmp_path / "jobs.sqlite3"
+    store = Store(Database(f"sqlite:///{file}"), SETTINGS)
+    store.check()
+    file.unlink()
+    stop = threading.Event()
+    thread = threading.Thread(target=webhooks.deliver_forever, args=(store.database, SETTINGS, stop))
+    thread.start()
+    ends = time.monotonic() + 10
+    while "webhooks wait for the database" not in caplog.text and time.monotonic() < ends:
+        time.sleep(0.01)
+    alive = thread.is_alive()
+    stop.set()
+    thread.join(20)
+    store.close()
+    assert "webhooks wait for the database" in caplog.text
+    assert alive
+
+
 def test_the_process_delivers_until_it_is_told_to_end(tmp_path: Path):
     settings = replace(SETTINGS, data=tmp_path)
     store = webhooks.open_store(Database(settings.database), settings)
