@@ -1,18 +1,17 @@
 """The header Idempotency-Key: what makes it safe to send a request again.
 
-The draft of the standard (draft-ietf-httpapi-idempotency-key-header) has it as a string in quotes; one without quotes is
-read as well. A key belongs to its owner and its path, and goes with the digest of the body that it was first sent with.
+The draft of the standard (draft-ietf-httpapi-idempotency-key-header) has it as a string in quotes; one without quotes
+is read as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from chainrule_service.problems import RequestError
 
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
-_BARE = re.compile(r'[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*')  # neither space nor any of "\,;
+_BARE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")  # neither space nor any of "\,;
 _ESCAPED = re.compile(r"\\(.)")
 LONGEST = 128
 
@@ -32,13 +31,8 @@ def idempotency_key(header: str | None) -> str | None:
         key = text if _BARE.fullmatch(text) else ""
     if not 0 < len(key) <= LONGEST:
         detail = (
-            f'the header Idempotency-Key must hold a string of 1 to {LONGEST} visible ASCII characters, such as '
+            f"the header Idempotency-Key must hold a string of 1 to {LONGEST} visible ASCII characters, such as "
             '"8e03978e-40d5-43dd-bc93-6894a57f9324"'
         )
         raise RequestError("invalid-request", detail)
     return key
-
-
-def digest(body: bytes) -> str:
-    """Return what two bodies have in common only if they are the same."""
-    return hashlib.sha256(body).hexdigest()
