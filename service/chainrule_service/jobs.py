@@ -10,16 +10,21 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import EngineError, LimitExceeded
 from chainrule_service import evaluation, jsonio, training
+from chainrule_service.fields import Object
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
 from chainrule_service.store import Job, Store
 from chainrule_service.training import Report
+
+#: What may have to be held while so many node evaluations run.
+Room = Callable[[int], AbstractContextManager[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ class Task:
         cost: node evaluations over the whole job.
         advice: how to make it smaller.
         run: does the work, reports progress on the way, and returns the result.
+        memory: about the bytes that it takes while it runs, where that is known.
     """
 
     type: str
@@ -41,30 +47,45 @@ class Task:
     cost: int
     advice: str
     run: Callable[[Report], Mapping[str, Any]]
+    memory: int | None = None
 
 
-def training_task(spec: dict[str, Any], settings: Settings) -> Task:
-    """Return the task of a training whose specification has been read.
+def read(kind: str, spec: Any, settings: Settings, room: Room = lambda _: nullcontext()) -> Task:
+    """Read the specification of a job of some type, one of `TYPES`.
+
+    Args:
+        kind: the type's word on the wire.
+        spec: the specification, as it was sent or as it was recorded.
+        settings: the limits.
+        room: what to hold while so much work goes into the reading itself.
 
     Raises:
-        TrainingError, LimitExceeded: it contradicts itself, or is too large; paths are relative to the spec.
+        InvalidInput, LimitExceeded: it breaks a rule, contradicts itself, or is too large; paths are relative to it.
     """
-    compiled = training.prepare(spec, settings)
+    return _READERS[kind](spec, settings, room)
+
+
+def _training(spec: Any, settings: Settings, room: Room) -> Task:
+    loaded = training.read(spec)
+    preparing = training.preparing(loaded)
+    with room(preparing):  # a large model is long work before its first step
+        compiled = training.prepare(loaded, settings)
     advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
-    cost = compiled.cost + training.preparing(spec)
-    return Task("training", spec, cost, advice, lambda report: training.run(compiled, report))
+    cost = compiled.cost + preparing
+    return Task("training", loaded, cost, advice, lambda report: training.run(compiled, report), compiled.memory)
 
 
-def evaluation_task(request: dict[str, Any], spec: Mapping[str, Any], settings: Settings) -> Task:
-    """Return the task of an evaluation: `request` is the specification `spec` as it has been read.
-
-    Raises:
-        LimitExceeded: it is too large; the path is relative to the spec.
-    """
+def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
+    request = _EVALUATION.read(spec)
     size = evaluation.size_of(request)
     evaluation.check_size(size, settings)
     advice = "send fewer points or a smaller graph"
     return Task("evaluation", spec, size.work, advice, lambda report: evaluation.run(request).to_dict())
+
+
+_EVALUATION = Object(evaluation.EvaluationRequest)
+_READERS: Mapping[str, Callable[[Any, Settings, Room], Task]] = {"training": _training, "evaluation": _evaluation}
+TYPES = tuple(_READERS)
 
 
 def check_cost(task: Task, settings: Settings) -> None:
