@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.losses import LOSSES, REDUCTIONS
 from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, INIT_SCHEMES
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
-from chainrule_engine.training import METRICS, Training
+from chainrule_engine.training import METRICS, Records, Training, TrainingState
 from chainrule_service.data_fields import Columns, Matrix, Numbers, Rows
 from chainrule_service.documented import ref
 from chainrule_service.fields import (
@@ -29,13 +29,31 @@ from chainrule_service.fields import (
 )
 from chainrule_service.settings import Settings
 
-#: The first report comes after about so many node evaluations, the others so many seconds apart.
-_FIRST_REPORT, _SECONDS = 200_000, 0.15
+#: The first chunk is about so many node evaluations, each of the others takes about so many seconds.
+_FIRST_CHUNK, _SECONDS = 50_000, 0.2
 
 #: What a node takes until it can be trained, in node evaluations; measured, roughly.
 _PREPARING = 35
 
-Report = Callable[[Mapping[str, Any]], None]
+
+class Chunk(NamedTuple):
+    """Some of a job's work that has just been done.
+
+    Attributes:
+        step: how many steps of the job are done.
+        state: from what the job can go on: plain data.
+        progress: how far the job has come, for people; None where there is nothing to tell.
+        losses: the losses of the chunk's steps.
+        metrics: the metrics of the chunk's steps.
+        result: the job's result once all is done, else None.
+    """
+
+    step: int = 0
+    state: Mapping[str, Any] | None = None
+    progress: Mapping[str, Any] | None = None
+    losses: Sequence[float] = ()
+    metrics: Mapping[str, Sequence[float]] = {}
+    result: Mapping[str, Any] | None = None
 
 
 class InitRequest(Envelope):
@@ -248,19 +266,36 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
     return training
 
 
-def run(training: Training, report: Report) -> Mapping[str, Any]:
-    """Run a training to its end and return its result in the wire's form."""
-    state = training.start()
-    steps = max(1, _FIRST_REPORT * training.steps // max(training.cost, 1))
-    began = time.monotonic()
-    while records := training.advance(state, steps):
+def run(training: Training, state: TrainingState | None = None) -> Iterator[Chunk]:
+    """Take the steps that are left, chunk by chunk; the last chunk has the result in the wire's form.
+
+    The chunks' sizes make no difference to any number, nor does a state that was written down and read elsewhere.
+
+    Args:
+        training: what to run.
+        state: where to go on, with the records of the steps before; None begins.
+    """
+    state = state or training.start()
+    steps = max(1, _FIRST_CHUNK * training.steps // training.cost)
+    while True:
+        began = time.monotonic()
+        records = training.advance(state, steps)
         elapsed = max(time.monotonic() - began, 1e-9)
         # Compiled kernels are some hundred times faster than plain Python: what a step takes is seen, not known.
         steps = max(1, min(2 * steps, int(steps * _SECONDS / elapsed)))
-        last = records[-1]
-        report({"step": last.step + 1, "steps": training.steps, "loss": last.loss})
-        began = time.monotonic()
-    return training.result(state)
+        result = training.result(state) if state.stop_reason else None
+        progress = {"step": state.step, "steps": training.steps, "loss": state.records.losses[-1]}
+        yield Chunk(state.step, state.to_dict(), progress, records.losses, records.metrics, result)
+        if result is not None:
+            return
+
+
+def resume(saved: Mapping[str, Any], losses: Sequence[float], metrics: Mapping[str, Sequence[float]]) -> TrainingState:
+    """Return the state that a chunk had, with the losses and metrics of all steps up to it."""
+    state = TrainingState.from_dict(saved)
+    # The result has no learning rates, so they are not kept.
+    state.records = Records(range(state.step), losses, [], metrics)
+    return state
 
 
 def _check_network(model: Mapping[str, Any], limits: Mapping[str, int]) -> None:
