@@ -64,6 +64,11 @@ class Service:
         object.__setattr__(self, "slots", threading.BoundedSemaphore(slots))
         object.__setattr__(self, "seats", threading.Semaphore(free - slots))
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether another process may take jobs from the table: none can where it is in this one's memory."""
+        return self.settings.database is not None
+
     def room_for(self, work: int) -> AbstractContextManager[None]:
         """Hold one of the places for long work while so many node evaluations run; short work needs none.
 

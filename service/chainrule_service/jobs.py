@@ -1,8 +1,4 @@
-"""Jobs: from a specification to a record with a result.
-
-A job runs in the request that submits it. Its row is written before it starts, so that a server that dies leaves a
-trace, and whatever goes wrong while it runs ends as a failure in its record.
-"""
+"""Jobs: from a specification to a task that may run, and from a record to the wire."""
 
 from __future__ import annotations
 
@@ -99,33 +95,25 @@ def check_cost(task: Task, settings: Settings) -> None:
         raise LimitExceeded("job_work", most, task.cost, ("spec",), task.advice)
 
 
-def run(task: Task, store: Store) -> Job:
-    """Run a task, record what comes of it, and return the record."""
-    job_id = store.create({"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE})
-    try:
-        result = task.run(lambda progress: store.progress(job_id, progress))
-        store.finish(job_id, result=result)
-    except EngineError as error:
-        code = str(problem_of(error)["type"]).removeprefix("/problems/")
-        store.finish(job_id, failure={"code": code, "detail": str(error)})
-    except MemoryError:
-        detail = "the job needs more memory than the server has; send fewer points or a smaller model"
-        store.finish(job_id, failure={"code": "out-of-memory", "detail": detail})
-    except Exception:
-        _log.exception("job %s failed", job_id)
-        detail = "the service made a mistake; its log has the cause under this job's id"
-        store.finish(job_id, failure={"code": "internal-error", "detail": detail})
-    job = store.get(job_id)
-    if job is None:
-        raise LookupError(f"job {job_id} vanished while it ran")
-    return job
+def runs_inline(task: Task, settings: Settings) -> bool:
+    """Tell whether a task is so cheap that the request that submits it may run it."""
+    return task.cost <= settings.limits["inline_work"]
+
+
+def record_of(task: Task) -> dict[str, Any]:
+    """Return what the jobs table is told of a task."""
+    return {"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE, "cost": task.cost}
 
 
 def to_wire(job: Job) -> dict[str, Any]:
     """Return a job's record as the wire has it; an entry of a list has neither spec nor result."""
-    names = ("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "attempts",
-             "created_at", "started_at", "finished_at")  # fmt: skip
-    return {name: job[name] for name in names if name in job} | {"links": {"self": f"/v1/jobs/{job['id']}"}}
+    path = f"/v1/jobs/{job['id']}"
+    links = {"self": path, "cancel": f"{path}/cancel", "metrics": f"{path}/metrics"}
+    return {name: job[name] for name in _MEMBERS if name in job} | {"links": links}
+
+
+_MEMBERS = ("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels",
+            "priority", "queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline")  # fmt: skip
 
 
 def _digest(spec: Mapping[str, Any]) -> str:
