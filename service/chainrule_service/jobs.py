@@ -1,32 +1,25 @@
-"""Jobs: from a specification to a record with a result.
-
-A job runs in the request that submits it. Its row is written before it starts, so that a server that dies leaves a
-trace, and whatever goes wrong while it runs ends as a failure in its record.
-"""
+"""Jobs: from a specification to a task that can run, and from a record to the wire."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chainrule_engine import ENGINE
-from chainrule_engine.errors import EngineError, LimitExceeded
+from chainrule_engine.errors import LimitExceeded
 from chainrule_service import evaluation, jsonio, training
 from chainrule_service.fields import Object
-from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
-from chainrule_service.store import Job, Store
-from chainrule_service.training import Report
+from chainrule_service.store import History, Job
+from chainrule_service.training import Chunk
 
 #: What may have to be held while so many node evaluations run.
 Room = Callable[[int], AbstractContextManager[None]]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,8 @@ class Task:
         spec: the specification as it is recorded.
         cost: node evaluations over the whole job.
         advice: how to make it smaller.
-        run: does the work, reports progress on the way, and returns the result.
+        run: does the work, chunk by chunk; the last chunk has the result. To go on with a job it is given the state of
+            a chunk, and what happened at all steps up to it.
         memory: about the bytes that it takes while it runs, where that is known.
     """
 
@@ -46,7 +40,7 @@ class Task:
     spec: Mapping[str, Any]
     cost: int
     advice: str
-    run: Callable[[Report], Mapping[str, Any]]
+    run: Callable[[Mapping[str, Any] | None, History | None], Iterator[Chunk]]
     memory: int | None = None
 
 
@@ -72,7 +66,7 @@ def _training(spec: Any, settings: Settings, room: Room) -> Task:
         compiled = training.prepare(loaded, settings)
     advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
     cost = compiled.cost + preparing
-    return Task("training", loaded, cost, advice, lambda report: training.run(compiled, report), compiled.memory)
+    return Task("training", loaded, cost, advice, partial(training.run, compiled), compiled.memory)
 
 
 def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
@@ -80,7 +74,11 @@ def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
     size = evaluation.size_of(request)
     evaluation.check_size(size, settings)
     advice = "send fewer points or a smaller graph"
-    return Task("evaluation", spec, size.work, advice, lambda report: evaluation.run(request).to_dict())
+
+    def run(*_: Any) -> Iterator[Chunk]:
+        yield Chunk(result=evaluation.run(request).to_dict())  # all of it is one chunk
+
+    return Task("evaluation", spec, size.work, advice, run)
 
 
 _EVALUATION = Object(evaluation.EvaluationRequest)
@@ -99,26 +97,9 @@ def check_cost(task: Task, settings: Settings) -> None:
         raise LimitExceeded("job_work", most, task.cost, ("spec",), task.advice)
 
 
-def run(task: Task, store: Store) -> Job:
-    """Run a task, record what comes of it, and return the record."""
-    job_id = store.create({"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE})
-    try:
-        result = task.run(lambda progress: store.progress(job_id, progress))
-        store.finish(job_id, result=result)
-    except EngineError as error:
-        code = str(problem_of(error)["type"]).removeprefix("/problems/")
-        store.finish(job_id, failure={"code": code, "detail": str(error)})
-    except MemoryError:
-        detail = "the job needs more memory than the server has; send fewer points or a smaller model"
-        store.finish(job_id, failure={"code": "out-of-memory", "detail": detail})
-    except Exception:
-        _log.exception("job %s failed", job_id)
-        detail = "the service made a mistake; its log has the cause under this job's id"
-        store.finish(job_id, failure={"code": "internal-error", "detail": detail})
-    job = store.get(job_id)
-    if job is None:
-        raise LookupError(f"job {job_id} vanished while it ran")
-    return job
+def record_of(task: Task) -> dict[str, Any]:
+    """Return what the jobs table is told of a task."""
+    return {"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE, "cost": task.cost}
 
 
 def to_wire(job: Job) -> dict[str, Any]:
