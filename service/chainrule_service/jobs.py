@@ -1,28 +1,25 @@
-"""Jobs: from a specification to a task that may run, and from a record to the wire."""
+"""Jobs: from a specification to a task that can run, and from a record to the wire."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chainrule_engine import ENGINE
-from chainrule_engine.errors import EngineError, LimitExceeded
+from chainrule_engine.errors import LimitExceeded
 from chainrule_service import evaluation, jsonio, training
 from chainrule_service.fields import Object
-from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
-from chainrule_service.store import Job, Store
-from chainrule_service.training import Report
+from chainrule_service.store import History, Job
+from chainrule_service.training import Chunk
 
 #: What may have to be held while so many node evaluations run.
 Room = Callable[[int], AbstractContextManager[None]]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,8 @@ class Task:
         spec: the specification as it is recorded.
         cost: node evaluations over the whole job.
         advice: how to make it smaller.
-        run: does the work, reports progress on the way, and returns the result.
+        run: does the work, chunk by chunk; the last chunk has the result. To go on with a job it is given the state of
+            a chunk, and what happened at all steps up to it.
         memory: about the bytes that it takes while it runs, where that is known.
     """
 
@@ -42,7 +40,7 @@ class Task:
     spec: Mapping[str, Any]
     cost: int
     advice: str
-    run: Callable[[Report], Mapping[str, Any]]
+    run: Callable[[Mapping[str, Any] | None, History | None], Iterator[Chunk]]
     memory: int | None = None
 
 
@@ -68,7 +66,7 @@ def _training(spec: Any, settings: Settings, room: Room) -> Task:
         compiled = training.prepare(loaded, settings)
     advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
     cost = compiled.cost + preparing
-    return Task("training", loaded, cost, advice, lambda report: training.run(compiled, report), compiled.memory)
+    return Task("training", loaded, cost, advice, partial(training.run, compiled), compiled.memory)
 
 
 def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
@@ -76,7 +74,11 @@ def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
     size = evaluation.size_of(request)
     evaluation.check_size(size, settings)
     advice = "send fewer points or a smaller graph"
-    return Task("evaluation", spec, size.work, advice, lambda report: evaluation.run(request).to_dict())
+
+    def run(*_: Any) -> Iterator[Chunk]:
+        yield Chunk(result=evaluation.run(request).to_dict())  # all of it is one chunk
+
+    return Task("evaluation", spec, size.work, advice, run)
 
 
 _EVALUATION = Object(evaluation.EvaluationRequest)

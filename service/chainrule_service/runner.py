@@ -97,10 +97,11 @@ def _run(
     task: jobs.Task | None,
 ) -> str:
     began, left = time.monotonic(), seconds_left(claim, settings)
-    task = task or jobs.task_of(claim.type, claim.spec, settings)
-    saved = claim.checkpoint and jobs.Saved(claim.checkpoint["state"], store.history(claim.id, most=claim.step))
-    unrecorded: Chunk | None = None
-    for chunk in task.run(saved):
+    task = task or jobs.read(claim.type, claim.spec, settings)
+    state = history = unrecorded = None
+    if claim.checkpoint is not None:
+        state, history = claim.checkpoint["state"], store.history(claim.id, most=claim.step)
+    for chunk in task.run(state, history):
         unrecorded = chunk.after(unrecorded)
         if chunk.result is not None:
             store.finish(claim, result=chunk.result, **_record(unrecorded))
@@ -109,8 +110,8 @@ def _run(
         ran = settings.limits["job_seconds"] - left + elapsed
         cancelled = False
         try:
-            state = {"ran": ran, "state": chunk.state}
-            cancelled = store.checkpoint(claim, settings.lease_seconds, state=state, **_record(unrecorded))
+            saved = {"ran": ran, "state": chunk.state}
+            cancelled = store.checkpoint(claim, settings.lease_seconds, state=saved, **_record(unrecorded))
             unrecorded = None
         except DatabaseUnavailable as error:
             _log.warning("job %s has no checkpoint at step %s: %s", claim.id, chunk.step, error)

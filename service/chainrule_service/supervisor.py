@@ -9,13 +9,13 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.runner import time_limit
+from chainrule_service.settings import Settings
 from chainrule_service.store import Store, worker_name
 
 SWEEP_SECONDS = 2.0
@@ -50,15 +50,22 @@ class Supervisor:
     anew.
 
     Args:
-        store: a connection of it is never open while a child is forked.
+        settings: the limits.
+        store: the jobs table; no connection to it is open while a child is forked.
         children: the processes; they are forked from this one, and so share the memory of what it has loaded.
         at_end: called as soon as the end begins.
     """
 
-    def __init__(self, store: Store, children: Iterable[Child], at_end: Callable[[], object] = lambda: None) -> None:
-        self._store, self._children, self._at_end = store, list(children), at_end
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        children: Iterable[Child],
+        at_end: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._settings, self._store, self._children, self._at_end = settings, store, list(children), at_end
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._dead: dict[str, Mapping[str, Any]] = {}  # how each worker died whose leases have not been ended yet
+        self._dead: dict[str, int] = {}  # what os.waitpid told of workers whose leases have not been ended yet
         self._ends: float | None = None  # when what still runs is killed
         self._swept = 0.0
 
@@ -102,21 +109,29 @@ class Supervisor:
         steady = not child.delay or now - child.started > STEADY
         child.delay = RESTART_SECONDS if steady else min(2 * child.delay, SLOWEST_RESTART)
         child.due = now + child.delay
-        if status:
+        if status and self._ends is None:
             _log.error("%s (process %s) %s", child.name, child.pid, cause_of_death(status))
         child.pid = 0
 
     def _end_leases(self) -> None:
-        for worker, failure in list(self._dead.items()):
-            with self._patience("the leases of a process that died cannot be ended now"):
-                self._store.expire_worker(worker, failure)
-                del self._dead[worker]
+        for worker, status in list(self._dead.items()):
+            alarm = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+            failure = time_limit(self._settings) if alarm else None
+            try:
+                self._store.expire_worker(worker, cause=f"the process {cause_of_death(status)}", failure=failure)
+            except DatabaseUnavailable as error:
+                _log.warning("the leases of %s cannot be ended now: %s", worker, error)
+                break
+            del self._dead[worker]
 
     def _sweep(self) -> None:
-        if time.monotonic() >= self._swept + SWEEP_SECONDS:
-            self._swept = time.monotonic()
-            with self._patience("the jobs table cannot be swept now"):
-                self._store.sweep()
+        if time.monotonic() < self._swept + SWEEP_SECONDS:
+            return
+        self._swept = time.monotonic()
+        try:
+            self._store.sweep()
+        except DatabaseUnavailable as error:
+            _log.warning("the jobs table cannot be swept now: %s", error)
 
     def _handle_signals(self) -> None:
         """Wait until a child dies, a signal comes, or something is due."""

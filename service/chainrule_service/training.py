@@ -28,6 +28,7 @@ from chainrule_service.fields import (
     WholeNumber,
 )
 from chainrule_service.settings import Settings
+from chainrule_service.store import History
 
 #: The first chunk is about so many node evaluations, each of the others takes about so many seconds.
 _FIRST_CHUNK, _SECONDS = 50_000, 0.2
@@ -44,7 +45,7 @@ class Chunk(NamedTuple):
         state: from what the job can go on: plain data.
         progress: how far the job has come, for people; None where there is nothing to tell.
         losses: the losses of the chunk's steps.
-        metrics: the metrics of the chunk's steps.
+        metrics: the metrics of the chunk's steps, by name.
         result: the job's result once all is done, else None.
     """
 
@@ -54,6 +55,13 @@ class Chunk(NamedTuple):
     losses: Sequence[float] = ()
     metrics: Mapping[str, Sequence[float]] = {}
     result: Mapping[str, Any] | None = None
+
+    def after(self, before: Chunk | None) -> Chunk:
+        """Return this chunk and the one before it as one."""
+        if before is None:
+            return self
+        metrics = {name: [*before.metrics[name], *numbers] for name, numbers in self.metrics.items()}
+        return self._replace(losses=[*before.losses, *self.losses], metrics=metrics)
 
 
 class InitRequest(Envelope):
@@ -266,36 +274,34 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
     return training
 
 
-def run(training: Training, state: TrainingState | None = None) -> Iterator[Chunk]:
+def run(
+    training: Training, state: Mapping[str, Any] | None = None, history: History | None = None
+) -> Iterator[Chunk]:
     """Take the steps that are left, chunk by chunk; the last chunk has the result in the wire's form.
 
-    The chunks' sizes make no difference to any number, nor does a state that was written down and read elsewhere.
+    Neither the chunks' sizes nor where a training was stopped and resumed make a difference to any number.
 
     Args:
         training: what to run.
-        state: where to go on, with the records of the steps before; None begins.
+        state: that of the chunk after which to go on; None begins.
+        history: what happened at all steps up to that chunk.
     """
-    state = state or training.start()
+    now = training.start() if state is None else TrainingState.from_dict(state)
+    if history is not None:
+        # The result has no learning rates, so they are not kept.
+        now.records = Records(range(now.step), history.losses, [], history.metrics)
     steps = max(1, _FIRST_CHUNK * training.steps // training.cost)
     while True:
         began = time.monotonic()
-        records = training.advance(state, steps)
+        records = training.advance(now, steps)
         elapsed = max(time.monotonic() - began, 1e-9)
         # Compiled kernels are some hundred times faster than plain Python: what a step takes is seen, not known.
         steps = max(1, min(2 * steps, int(steps * _SECONDS / elapsed)))
-        result = training.result(state) if state.stop_reason else None
-        progress = {"step": state.step, "steps": training.steps, "loss": state.records.losses[-1]}
-        yield Chunk(state.step, state.to_dict(), progress, records.losses, records.metrics, result)
+        result = training.result(now) if now.stop_reason else None
+        progress = {"step": now.step, "steps": training.steps, "loss": now.records.losses[-1]}
+        yield Chunk(now.step, now.to_dict(), progress, records.losses, records.metrics, result)
         if result is not None:
             return
-
-
-def resume(saved: Mapping[str, Any], losses: Sequence[float], metrics: Mapping[str, Sequence[float]]) -> TrainingState:
-    """Return the state that a chunk had, with the losses and metrics of all steps up to it."""
-    state = TrainingState.from_dict(saved)
-    # The result has no learning rates, so they are not kept.
-    state.records = Records(range(state.step), losses, [], metrics)
-    return state
 
 
 def _check_network(model: Mapping[str, Any], limits: Mapping[str, int]) -> None:
