@@ -64,7 +64,10 @@ SCHEMAS: Mapping[str, JsonSchema] = {
             {
                 JSON: ref("JobMetrics"),
                 _EVENTS: ref("JobEvents"),
-                _CSV: {"type": "string", "description": "A line with the names of the columns, then one for each step."},
+                _CSV: {
+                    "type": "string",
+                    "description": "A line with the names of the columns, then one for each step.",
+                },
             },
         )
     },
