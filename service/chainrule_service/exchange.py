@@ -136,10 +136,12 @@ def accepted(*types: str) -> str:
     Raises:
         RequestError: none (406).
     """
-    found = request.accept_mimetypes.best_match(types, types[0] if not request.accept_mimetypes else None)
+    if not request.accept_mimetypes:
+        return types[0]
+    found: str | None = request.accept_mimetypes.best_match(types)
     if found is None:
-        raise RequestError("not-acceptable", f"this path answers with {' or '.join(types)}")
-    return str(found)
+        raise RequestError("not-acceptable", f"this path answers with {', '.join(types)}")
+    return found
 
 
 def request_id() -> str:
@@ -217,7 +219,7 @@ def read_bytes() -> bytes:
     if length > limit:
         detail = f"the body has {length:,} bytes; at most {limit:,} are read"
         raise RequestError("content-too-large", detail, headers={"Connection": "close"})
-    body = environ["wsgi.input"].read(length)
+    body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:
         raise RequestError("malformed-request", f"the body ended early: Content-Length announced {length:,} bytes")
     return body

@@ -120,8 +120,10 @@ def to_wire(job: Job) -> dict[str, Any]:
     return {name: job[name] for name in _MEMBERS if name in job} | {"links": links}
 
 
-_MEMBERS = ("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels",
-            "priority", "queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline")  # fmt: skip
+_MEMBERS = (
+    *("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels", "priority"),
+    *("queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline"),
+)
 
 
 def _digest(spec: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
                 _EVENTS: ref("JobEvents"),
                 _CSV: {
                     "type": "string",
-                    "description": "A line with the names of the columns, then one for each step.",
+                    "description": "A line of names, then one for each step.",
                 },
             },
         )

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from chainrule_engine.errors import InvalidInput, LimitExceeded, Path
+from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.graph import describe
 from chainrule_engine.training import STOP_REASONS
 from chainrule_service import jobs, runner, training
@@ -252,7 +252,7 @@ _PREFER_WAIT = "`wait=N` waits up to N seconds (30 at most) for its end"
         200: ("Only with validate_only: what the job would take.", ref("JobEstimate")),
         201: ("The job, which has ended: its state says how.", ref("Job")),
         202: (
-            "The job, which a worker will run: ask for it at Location, after Retry-After seconds, or with Prefer: wait.",
+            "The job, which a worker will run: ask for it at Location, after Retry-After seconds or with Prefer: wait.",
             ref("Job"),
         ),
     },
@@ -286,7 +286,7 @@ def create_job() -> Response:
     if flag_parameter("validate_only"):
         return answer({"type": task.type, "cost": task.cost, "memory": task.memory, "inline": inline})
     key = idempotency_key(request.headers.get("Idempotency-Key"))
-    submission = _submit(task, options, key and (key, _sha256(body)), inline=inline)
+    submission = _submit(task, options, (key, _sha256(body)) if key else None, inline=inline)
     job, waited = _ended(submission.job, wanted)
     applied = ["respond-async"] if wanted.respond_async and not inline else []
     applied += [f"wait={wanted.wait}"] if waited else []
@@ -332,7 +332,7 @@ def create_jobs() -> Response:
     for place, entry in enumerate(read):
         if isinstance(entry, tuple):
             # No key holds a line feed, so that of an item is nobody's else.
-            named = key and (f"{key}\n{place}", digest)
+            named = (f"{key}\n{place}", digest) if key else None
             submission = _submit(*entry, named, inline=not shared.has_workers)
             replayed |= not submission.new
             entry = {"job": jobs.to_wire(_with_position(submission.job))}
@@ -356,7 +356,7 @@ def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
 
 
 def _submit(
-    task: jobs.Task, options: Mapping[str, Any], idempotency: tuple[str, str] | None, *, inline: bool
+    task: jobs.Task, options: dict[str, Any], idempotency: tuple[str, str] | None, *, inline: bool
 ) -> Submission:
     """Record a job, and run it if that is to be done here.
 
