@@ -99,7 +99,13 @@ def check_cost(task: Task, settings: Settings) -> None:
 
 def record_of(task: Task) -> dict[str, Any]:
     """Return what the jobs table is told of a task."""
-    return {"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE, "cost": task.cost}
+    return {
+        "type": task.type,
+        "spec": task.spec,
+        "spec_digest": _digest(task.spec),
+        "engine": ENGINE,
+        "cost": task.cost,
+    }
 
 
 def to_wire(job: Job) -> dict[str, Any]:

@@ -274,9 +274,7 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
     return training
 
 
-def run(
-    training: Training, state: Mapping[str, Any] | None = None, history: History | None = None
-) -> Iterator[Chunk]:
+def run(training: Training, state: Mapping[str, Any] | None = None, history: History | None = None) -> Iterator[Chunk]:
     """Take the steps that are left, chunk by chunk; the last chunk has the result in the wire's form.
 
     Neither the chunks' sizes nor where a training was stopped and resumed make a difference to any number.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 
 from flask import Response, request
@@ -10,12 +11,12 @@ from flask_smorest import Blueprint
 
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.training import STOP_REASONS
-from chainrule_service import jobs, training
+from chainrule_service import jobs, runner, training
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
 from chainrule_service.exchange import answer, read_body, service, takes_query, whole_number_parameter
 from chainrule_service.fields import Choice, Envelope, JsonSchema, Raw
 from chainrule_service.problems import RequestError
-from chainrule_service.store import TERMINAL, Job
+from chainrule_service.store import TERMINAL, Job, worker_name
 
 blueprint = Blueprint("jobs", __name__, description="Trainings and evaluations that are recorded.")
 
@@ -30,6 +31,7 @@ class JobRequest(Envelope):
 
 
 _REQUEST = JobRequest()
+_NEVER = threading.Event()  # a request is not stopped midway
 
 _TIME = {"type": "string", "format": "date-time"}
 _JOB: dict[str, JsonSchema] = {
@@ -120,7 +122,12 @@ def create_job() -> Response:
         raise error.under("spec") from None
     jobs.check_cost(task, shared.settings)
     with shared.room_for(task.cost):
-        job = jobs.to_wire(jobs.run(task, shared.store))
+        submission = shared.store.submit(
+            jobs.record_of(task), claimed_by=worker_name(), lease=shared.settings.lease_seconds
+        )
+        if submission.claim is not None:
+            runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
+    job = jobs.to_wire(_find(submission.job["id"]))
     return answer(job, 201, {"Location": job["links"]["self"]})
 
 
