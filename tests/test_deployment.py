@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 import yaml
 
+from chainrule_service.database import Database
 from chainrule_service.exchange import Service
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
@@ -89,7 +90,7 @@ def test_the_container_cannot_take_the_whole_machine() -> None:
 def test_workers_fit_the_cpus_and_the_memory() -> None:
     settings = Settings.from_env(SERVICE["environment"])
     assert settings.workers <= SERVICE["cpus"]
-    places = Service(settings, Store(None)).slots._value  # type: ignore[attr-defined]
+    places = Service(settings, Store(Database(None))).slots._value  # type: ignore[attr-defined]
     gigabytes = settings.workers * (places * 0.55 + 0.15)
     assert gigabytes <= int(SERVICE["mem_limit"].removesuffix("g"))
 

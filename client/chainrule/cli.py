@@ -106,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser(
         "worker",
         help="run job workers alone",
-        description="Run jobs of a database, beside or without a server, until it is stopped: then the jobs that run go "
-        "back to the queue.",
+        description="Run jobs of a database, beside a server or without one, until it is stopped: then the jobs that "
+        "run go back to the queue.",
     )
     _takes_database(worker)
     _takes_job_workers(worker)

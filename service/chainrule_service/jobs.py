@@ -122,7 +122,7 @@ def to_wire(job: Job) -> dict[str, Any]:
 
 _MEMBERS = (
     *("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels", "priority"),
-    *("queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline"),
+    *("queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline_at"),
 )
 
 

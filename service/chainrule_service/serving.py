@@ -45,7 +45,7 @@ def serve(settings: Settings) -> int:
     _check_engine()
     with ExitStack() as held:
         listener = held.enter_context(_listen(settings))
-        locks = [held.enter_context(_own(settings.data))] if settings.data else []
+        locks = [] if settings.database_url or settings.data is None else [held.enter_context(_own(settings.data))]
         store = _open(settings)
         _end_leases_of_the_dead(store)
         _load_kernels()
@@ -169,7 +169,9 @@ def _open(settings: Settings) -> Store:
         store.check()
     except DatabaseUnavailable as error:
         store.close()
-        raise SettingsError(f"the jobs table cannot be used: {error}") from None
+        advice = ": perhaps it is damaged, or another program's. Move it away, or name another folder with --data or "
+        advice = "" if settings.database_url else f"{advice}CHAINRULE_DATA"
+        raise SettingsError(f"the jobs table in {store.database.url} cannot be used ({error}){advice}") from None
     return store
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,9 @@ from types import MappingProxyType
 from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
+FILE = "chainrule.sqlite3"
+
+_POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
 
 
 class SettingsError(ValueError):
@@ -63,9 +67,15 @@ _TABLE = (
         10_000_000,
         "estimated work of a job, in the unit of job_work, up to which the request that submits it runs it",
     ),
-    Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
     Limit("batch_jobs", 20, 1_000, "jobs in one batch"),
+    Limit(
+        "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
+    ),
+    Limit("job_seconds", 3_600, 604_800, "seconds for which a queued job may run, in all attempts together"),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
+    Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
+    Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
+    Limit("retention_days", 90, 36_500, "days for which a job that has ended is kept"),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.name: limit for limit in _TABLE})
 
@@ -84,8 +94,12 @@ class Settings:
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         data: the folder that holds the jobs table; None keeps it in this process's memory.
+        database_url: the PostgreSQL database that holds it instead, `postgresql+psycopg://user@host/name`.
         workers: server processes.
         threads: threads in each of them.
+        job_workers: processes that run the jobs of the queue.
+        lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
+            taken for dead after so long.
         insecure: whether to listen on an address that others can reach, although nothing asks who they are.
         limits: what differs from the defaults of `LIMITS`.
     """
@@ -93,14 +107,25 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     data: Path | None = None
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
     workers: int = 1
     threads: int = 16
+    job_workers: int = 1
+    lease_seconds: int = 5
     insecure: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("port", 0, 65_535), ("workers", 1, 256), ("threads", 2, 256)):
+        for name, low, high in (
+            ("port", 0, 65_535),
+            ("workers", 1, 256),
+            ("threads", 2, 256),
+            ("job_workers", 0, 256),
+            ("lease_seconds", 1, 3_600),
+        ):
             _check(name, getattr(self, name), low, high)
+        if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
+            raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
         if not self.host:
             raise SettingsError("host must not be empty; 127.0.0.1 listens on this machine only")
         for name, number in self.limits.items():
@@ -110,6 +135,13 @@ class Settings:
         object.__setattr__(
             self, "limits", MappingProxyType({n: d.default for n, d in LIMITS.items()} | dict(self.limits))
         )
+
+    @property
+    def database(self) -> str | None:
+        """The URL of the database: the one that is set, else that of the file in the data folder; None is memory."""
+        if self.database_url is not None:
+            return _POSTGRESQL.sub("postgresql+psycopg://", self.database_url)
+        return None if self.data is None else f"sqlite:///{self.data / FILE}"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
@@ -139,8 +171,11 @@ class Settings:
             host=str(given.get("host", cls.host)),
             port=_integer("port", given.get("port", cls.port)),
             data=Path(str(given.get("data") or _data_folder(environ))).expanduser(),
+            database_url=str(given["database_url"]) if "database_url" in given else None,
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
+            job_workers=_integer("job_workers", given.get("job_workers", min(_cores(), 8))),
+            lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
             limits=limits,
         )

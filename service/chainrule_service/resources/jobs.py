@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
@@ -96,6 +97,7 @@ class JobBatchRequest(Envelope):
 
 
 _REQUEST, _BATCH = JobRequest(), JobBatchRequest()
+_NEVER = threading.Event()  # what runs in a request is not stopped midway
 
 _TIME = {"type": "string", "format": "date-time"}
 _JOB: dict[str, JsonSchema] = {
@@ -160,7 +162,7 @@ _JOB: dict[str, JsonSchema] = {
     "created_at": _TIME,
     "started_at": or_null(_TIME),
     "finished_at": or_null(_TIME),
-    "deadline": or_null(_TIME),
+    "deadline_at": or_null(_TIME),
     "links": {"type": "object", "additionalProperties": {"type": "string"}},
 }
 _NUMBERS = {"type": "array", "items": ref("Number")}
@@ -371,14 +373,14 @@ def _submit(
             row, idempotency=idempotency, claimed_by=worker_name() if inline else None, lease=lease
         )
         if submission.claim is not None:
-            runner.run(submission.claim, shared.store, shared.settings, shared.stopping, task=task)
+            runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
             return submission._replace(job=find(submission.job["id"]))
     job = submission.job
     if not submission.new and idempotency is not None:
         if job["body_sha256"] != idempotency[1]:
             detail = "the header Idempotency-Key names a request with another body; give each request its own key"
             raise RequestError("idempotency-key-reused", detail)
-        if job["inline"] and job["attempts"] == 1 and job["state"] == "running":
+        if job["inline"] and job["state"] in ("running", "cancelling"):
             detail = "the request with this Idempotency-Key is still being answered; ask again in a second"
             raise RequestError("request-in-progress", detail, headers={"Retry-After": "1"})
     return submission

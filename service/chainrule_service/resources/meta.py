@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from flask import Response, current_app
 from flask_smorest import Blueprint
-from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule_engine import ENGINE, acceleration
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import documented, record, ref
 from chainrule_service.exchange import answer, service
 from chainrule_service.fields import JsonSchema
@@ -63,7 +63,7 @@ def readyz() -> Response:
     """Tell whether jobs can be recorded."""
     try:
         service().store.check()
-    except (OSError, SQLAlchemyError) as error:
+    except DatabaseUnavailable as error:
         current_app.logger.error("not ready: %s", error)
         detail = "the jobs table cannot be read or written; the server's log has the cause"
         raise RequestError("service-unavailable", detail) from error
