@@ -225,7 +225,7 @@ def test_the_image_s_command_becomes_healthy_and_stops_when_told(tmp_path: Path)
     # A read-only file system and a home that does not exist leave no other place to write than these.
     assert {path.name for path in tmp_path.iterdir()} == {"data", "log"}
     assert "Traceback" not in log, log
-    assert "[ERROR]" not in log, log
+    assert '"level": "error"' not in log, log
     assert health(port).returncode != 0
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Request, Response, current_app, request
+from flask import Request, Response, current_app, has_request_context, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
@@ -100,6 +100,11 @@ def whole_number_parameter(name: str, default: int | None, low: int) -> int | No
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= low):
         raise RequestError("invalid-request", f"{name} must be a whole number from {low}", parameter=name)
     return int(text)
+
+
+def request_id() -> str:
+    """Return the id of the request that this thread answers, or "" when it answers none."""
+    return request_ctx.request.environ.get(_MARK, "") if has_request_context() else ""
 
 
 # What runs in every request is given the request itself: each look through Flask's `request` takes a microsecond.

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flask import Flask
+from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule_engine import acceleration
+from chainrule_service import logs
 from chainrule_service.app import create_app
+from chainrule_service.exporter import exporting
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import FILE, Store
 from chainrule_service.worker import Worker
@@ -38,8 +41,11 @@ def serve(settings: Settings) -> int:
         raise SettingsError(str(error)) from None
     if settings.data is None and settings.workers > 1:
         raise SettingsError("several workers can share a jobs table only in a data folder; name one with --data")
-    _check_port(settings)
-    with _own(settings.data) as lock:
+    _check_port(settings.host, settings.port)
+    if settings.metrics_port is not None:
+        _check_port(settings.metrics_host, settings.metrics_port)
+    logs.configure(settings.log_level)
+    with _own(settings.data) as lock, exporting(settings):
         if settings.data is not None:
             _take_over(settings.data)
         try:
@@ -66,14 +72,14 @@ def check_address(settings: Settings) -> None:
     )
 
 
-def _check_port(settings: Settings) -> None:
+def _check_port(host: str, port: int) -> None:
     """Find out at once whether the address can be had: gunicorn would try for seconds."""
-    host = settings.host.strip("[]")
+    host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, settings.port), family=family).close()
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
-        raise SettingsError(f"cannot listen on {host} port {settings.port}: {error.strerror}") from None
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
 
 
 @contextmanager
@@ -111,6 +117,16 @@ def _take_over(folder: Path) -> None:
         ) from None
     finally:
         store.close()
+
+
+class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's log, which goes where everything else that is logged goes."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take gunicorn's own handler away again."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
@@ -180,6 +196,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "control_socket_disable": True,
             # One line says where it listens; what goes wrong is logged. Access is a proxy's to log.
             "loglevel": "warning",
+            "logger_class": Log,
             "when_ready": when_ready,
             "post_fork": post_fork,
             "child_exit": child_exit,

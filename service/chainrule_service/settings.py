@@ -11,6 +11,7 @@ from types import MappingProxyType
 from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class SettingsError(ValueError):
@@ -80,6 +81,9 @@ class Settings:
         workers: server processes.
         threads: threads in each of them.
         insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        log_level: the least that is logged: debug, info (a line for each request), warning or error.
+        metrics_host: the address to listen on for Prometheus.
+        metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
         limits: what differs from the defaults of `LIMITS`.
     """
 
@@ -89,11 +93,18 @@ class Settings:
     workers: int = 1
     threads: int = 16
     insecure: bool = False
+    log_level: str = "warning"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, low, high in (("port", 0, 65_535), ("workers", 1, 256), ("threads", 2, 256)):
             _check(name, getattr(self, name), low, high)
+        if self.metrics_port is not None:
+            _check("metrics_port", self.metrics_port, 1, 65_535)
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
         if not self.host:
             raise SettingsError("host must not be empty; 127.0.0.1 listens on this machine only")
         for name, number in self.limits.items():
@@ -135,6 +146,9 @@ class Settings:
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            log_level=str(given.get("log_level", cls.log_level)).lower(),
+            metrics_host=str(given.get("metrics_host", cls.metrics_host)),
+            metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,
             limits=limits,
         )
 
