@@ -21,6 +21,7 @@ import jsonschema
 import pytest
 import yaml
 
+from chainrule_service.database import Database
 from chainrule_service.exchange import Service
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
@@ -87,13 +88,13 @@ def test_a_container_has_no_more_power_than_it_needs(name: str) -> None:
     assert container["security_opt"] == ["no-new-privileges:true"]
 
 
-@pytest.mark.parametrize("name", set(SERVICES) - {"migrate"})
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_container_cannot_take_the_whole_machine(name: str) -> None:
     container = SERVICES[name]
     assert container["pids_limit"] > 0
     assert container["cpus"] > 0
     assert re.fullmatch(r"[1-9]\d*[mg]", container["mem_limit"])
-    assert container["restart"] == "unless-stopped"
+    assert container["restart"] == ("on-failure" if name == "migrate" else "unless-stopped")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_processes_fit_the_cpus_and_the_memory(name: str, serves: bool, works: b
     container = SERVICES[name]
     settings = Settings.from_env(container["environment"])
     assert settings.workers <= container["cpus"] or not serves
-    places = Service(settings, Store(None)).slots._value  # type: ignore[attr-defined]
+    places = Service(settings, Store(Database(None))).slots._value  # type: ignore[attr-defined]
     server = settings.workers * (places * 0.55 + 0.15)
     job_worker = settings.job_workers * (settings.limits["job_memory"] / 1e9 + 0.15)
     assert serves * server + works * job_worker <= int(container["mem_limit"].removesuffix("g")) * 1.074

@@ -13,7 +13,8 @@ from flask.globals import request_ctx
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
-from chainrule_service import metrics
+from chainrule_service import metrics, readiness
+from chainrule_service.database import Database
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
 from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations
@@ -107,7 +108,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     observed = settings.metrics_port is not None or settings.log_level in ("debug", "info")
     app = (Observed if observed else Application)(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    app.extensions["chainrule"] = Service(settings, Store(settings.data))
+    shared = app.extensions["chainrule"] = Service(settings, Store(Database(settings.database), settings))
+    app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)
     for module in RESOURCES:

@@ -14,7 +14,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,20 +49,6 @@ class Finding:
     remedy: str = ""
 
 
-def main(environ: Mapping[str, str], *, as_json: bool) -> int:
-    """Print what is found, and return the exit status: 1 if something is broken, 0 if at most something is doubtful."""
-    findings = examine(environ)
-    if as_json:
-        text = json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
-    else:
-        text = "\n".join(
-            f"{found.verdict:<5} {found.check:<12} {found.sentence}" + (f"\n{'→':>19} {found.remedy}" * bool(found.remedy))
-            for found in findings
-        )
-    print(text)
-    return int(any(finding.verdict == "fail" for finding in findings))
-
-
 def examine(environ: Mapping[str, str]) -> list[Finding]:
     """Make every check that the settings give a reason for, in the order in which what is wrong should be mended."""
     try:
@@ -81,6 +67,18 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     finally:
         store.close()
     return findings
+
+
+def render(findings: Sequence[Finding], *, as_json: bool) -> str:
+    """Return the findings as text for people, or as JSON."""
+    if as_json:
+        return json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+    lines = []
+    for found in findings:
+        lines.append(f"{found.verdict:<5} {found.check:<10} {found.sentence}")
+        if found.remedy:
+            lines.append(f"{'':<16} → {found.remedy}")
+    return "\n".join(lines)
 
 
 def _name(check: Callable[..., object]) -> str:
@@ -142,7 +140,9 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
     try:
         store.check()
     except DatabaseUnavailable as error:
-        remedy = "free it or restore it" if file else f"start it, check {PREFIX}DATABASE_URL, run `chainrule db upgrade`"
+        remedy = (
+            "free it or restore it" if file else f"start it, check {PREFIX}DATABASE_URL, run `chainrule db upgrade`"
+        )
         yield Finding("database", "fail", f"{where} cannot be used: {error}", remedy)
         return
     yield Finding("database", "ok", f"{where} answers, and its tables are of this version")
@@ -176,7 +176,9 @@ def _kernels(_: Settings, __: Store) -> Iterator[Finding]:
         yield Finding("kernels", "ok", "the compiled kernels are there, for this processor")
     else:
         remedy = "compile them: python -m chainrule_engine.warm"
-        yield Finding("kernels", "warn", f"plain Python computes, up to a thousand times slower: {acceleration.reason()}", remedy)
+        yield Finding(
+            "kernels", "warn", f"plain Python computes, up to a thousand times slower: {acceleration.reason()}", remedy
+        )
 
 
 def _access(settings: Settings, store: Store) -> Iterator[Finding]:

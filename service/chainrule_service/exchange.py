@@ -47,6 +47,7 @@ class Service:
 
     settings: Settings
     store: Store
+    draining: threading.Event = field(default_factory=threading.Event)  # set when the process has begun to end
     slots: threading.BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,10 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from chainrule_engine import ENGINE
-from chainrule_service import metrics
+from chainrule_service import metrics, workers
+from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
 
@@ -75,7 +74,7 @@ class Recorded:
 
     def __init__(self, settings: Settings) -> None:
         # A table in memory is the server's alone; and a scrape must not wait for a database that is not there.
-        self._store = None if settings.data is None else Store(settings.data, patience=2)
+        self._store = None if settings.database is None else Store(Database(settings.database, patience=2), settings)
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: without this the library would ask the database when it is told of this collector."""
@@ -92,8 +91,8 @@ class Recorded:
         if self._store is None:
             return
         try:
-            counts = self._store.counts()  # type: ignore[attr-defined]
-        except (OSError, SQLAlchemyError):
+            counts, alive = self._store.counts(), workers.alive(self._store.database)
+        except DatabaseUnavailable:
             yield GaugeMetricFamily("chainrule_database_up", "Whether the jobs table answers.", 0)
             return
         yield GaugeMetricFamily("chainrule_database_up", "Whether the jobs table answers.", 1)
@@ -101,6 +100,6 @@ class Recorded:
         for state, number in counts.states.items():
             jobs.add_metric([state], number)
         yield jobs
-        yield GaugeMetricFamily(
-            "chainrule_oldest_queued_seconds", "How long the oldest queued job has waited.", counts.oldest_queued or 0.0
-        )
+        waited = "How long the oldest queued job has waited."
+        yield GaugeMetricFamily("chainrule_oldest_queued_seconds", waited, counts.oldest_queued)
+        yield GaugeMetricFamily("chainrule_workers", "Job workers alive, on all machines.", alive)

@@ -16,12 +16,14 @@ from typing import Any
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import EngineError, LimitExceeded
 from chainrule_service import evaluation, jsonio, training
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
-from chainrule_service.store import Job, Store
+from chainrule_service.store import Job, LeaseLost, Store, worker_name
 from chainrule_service.training import Report
 
 _log = logging.getLogger(__name__)
+_LEASE = 5.0
 
 
 @dataclass(frozen=True)
@@ -80,24 +82,41 @@ def check_cost(task: Task, settings: Settings) -> None:
 
 def run(task: Task, store: Store) -> Job:
     """Run a task, record what comes of it, and return the record."""
-    job_id = store.create({"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE})
+    submitted = {"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE}
+    _, _, claim = store.submit(submitted | {"cost": task.cost}, claimed_by=worker_name(), lease=_LEASE)
+    if claim is None:
+        raise AssertionError("a job that is submitted claimed comes with its claim")
+    progress: Mapping[str, Any] | None = None
+
+    def report(now: Mapping[str, Any]) -> None:
+        nonlocal progress
+        progress = now
+        try:
+            store.heartbeat(claim, _LEASE, now)
+        except DatabaseUnavailable:
+            _log.warning("the progress of job %s could not be recorded", claim.id, exc_info=True)
+
     try:
-        result = task.run(lambda progress: store.progress(job_id, progress))
-        store.finish(job_id, result=result)
-    except EngineError as error:
-        code = str(problem_of(error)["type"]).removeprefix("/problems/")
-        store.finish(job_id, failure={"code": code, "detail": str(error)})
-    except MemoryError:
-        detail = "the job needs more memory than the server has; send fewer points or a smaller model"
-        store.finish(job_id, failure={"code": "out-of-memory", "detail": detail})
-    except Exception:
-        _log.exception("job %s failed", job_id)
-        detail = "the service made a mistake; its log has the cause under this job's id"
-        store.finish(job_id, failure={"code": "internal-error", "detail": detail})
-    job = store.get(job_id)
-    if job is None:
-        raise LookupError(f"job {job_id} vanished while it ran")
-    return job
+        try:
+            store.finish(claim, result=task.run(report), progress=progress)
+        except EngineError as error:
+            code = str(problem_of(error)["type"]).removeprefix("/problems/")
+            store.finish(claim, state="failed", failure={"code": code, "detail": str(error)}, progress=progress)
+        except MemoryError:
+            detail = "the job needs more memory than the server has; send fewer points or a smaller model"
+            store.finish(claim, state="failed", failure={"code": "out-of-memory", "detail": detail}, progress=progress)
+        except LeaseLost:
+            raise
+        except Exception:
+            _log.exception("job %s failed", claim.id)
+            detail = "the service made a mistake; its log has the cause under this job's id"
+            store.finish(claim, state="failed", failure={"code": "internal-error", "detail": detail}, progress=progress)
+    except LeaseLost:
+        _log.warning("job %s was taken over by another worker", claim.id)
+    job_now = store.get(claim.id)
+    if job_now is None:
+        raise LookupError(f"job {claim.id} vanished while it ran")
+    return job_now
 
 
 def to_wire(job: Job) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, Path, Problem
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.jsonio import MalformedJSON
 
 
@@ -72,7 +72,7 @@ _BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
     (MalformedJSON, "malformed-request"),
     (LimitExceeded, "limit-exceeded"),
     (InvalidInput, "invalid-request"),
-    (SQLAlchemyError, "service-unavailable"),
+    (DatabaseUnavailable, "service-unavailable"),
 )
 
 #: What is said where the cause is only for the log.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from chainrule_service import workers
-from chainrule_service.database import Database, DatabaseUnavailable
+from chainrule_service.database import Database
 from chainrule_service.exchange import Service
-from chainrule_service.settings import Settings
 
 _BROKER_PATIENCE = 1.0  # seconds: also for how long an answer of the broker counts
 
@@ -64,10 +64,23 @@ def check_workers(database: Database) -> None:
         )
 
 
+def check_draining(draining: threading.Event) -> None:
+    """Find out whether the server goes on.
+
+    Raises:
+        NotReady: it is ending.
+    """
+    if draining.is_set():
+        raise NotReady("this server is ending, and answers what it has begun; ask another")
+
+
 def checks_of(service: Service) -> Mapping[str, Callable[[], None]]:
     """Return the checks that a server has to pass, by name; each raises if it does not."""
     settings, database = service.settings, service.store.database
-    checks: dict[str, Callable[[], None]] = {"database": service.store.check}
+    checks: dict[str, Callable[[], None]] = {
+        "server": lambda: check_draining(service.draining),
+        "database": service.store.check,
+    }
     if settings.broker_url:
         checks["broker"] = BrokerCheck(settings.broker_url)
     if settings.database:  # in a memory nobody else finds a job, and all of them run in their requests

@@ -16,14 +16,14 @@ from typing import Any, TextIO
 from flask import Flask
 from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
-from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule_engine import acceleration
 from chainrule_service import logs
 from chainrule_service.app import create_app
+from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.exporter import exporting
 from chainrule_service.settings import Settings, SettingsError
-from chainrule_service.store import FILE, Store
+from chainrule_service.store import Store, worker_name
 from chainrule_service.worker import Worker
 
 
@@ -47,7 +47,7 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_level)
     with _own(settings.data) as lock, exporting(settings):
         if settings.data is not None:
-            _take_over(settings.data)
+            _take_over(settings)
         try:
             Server(settings, lambda: create_app(settings), lock).run()
         except SystemExit as end:
@@ -105,18 +105,18 @@ def _own(folder: Path | None) -> Iterator[TextIO | None]:
         yield lock
 
 
-def _take_over(folder: Path) -> None:
-    """Open the jobs table for the first time, and fail the jobs that an earlier server left running."""
-    store = Store(folder)
+def _take_over(settings: Settings) -> None:
+    """Bring the jobs table to this version, before anything uses it."""
+    database = Database(settings.database)
     try:
-        store.fail_abandoned()
-    except (OSError, SQLAlchemyError) as error:
+        database.upgrade()
+    except DatabaseUnavailable as error:
         raise SettingsError(
-            f"the jobs table {folder / FILE} cannot be used ({getattr(error, 'orig', None) or error}): perhaps it is "
-            "damaged, or another program's. Move it away, or name another folder with --data or CHAINRULE_DATA"
+            f"the jobs table in {database.url} cannot be used ({error}): perhaps it is damaged, or another program's. "
+            "Move it away, or name another folder with --data or CHAINRULE_DATA"
         ) from None
     finally:
-        store.close()
+        database.close()
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -164,11 +164,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         def child_exit(server: Any, worker: Any) -> None:
             if self.settings.data is None:
                 return  # the table died with its only worker
-            store = Store(self.settings.data, patience=2)  # the master must not be kept from its other workers for long
+            # The master must not be kept from its other workers for long.
+            store = Store(Database(self.settings.database, patience=2), self.settings)
             try:
-                store.fail_abandoned(worker.pid)
-            except (OSError, SQLAlchemyError):
-                server.log.exception("the jobs of worker %s could not be marked as failed", worker.pid)
+                store.expire_worker(worker_name(worker.pid))
+            except DatabaseUnavailable:
+                server.log.exception("the leases of worker %s could not be ended", worker.pid)
             finally:
                 store.close()  # a worker that is forked next must not inherit the connection
 

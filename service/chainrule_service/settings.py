@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,9 @@ from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+FILE = "chainrule.sqlite3"
+
+_POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
 
 
 class SettingsError(ValueError):
@@ -60,6 +64,9 @@ _TABLE = (
     ),
     Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
+    Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
+    Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
+    Limit("retention_days", 90, 36_500, "days for which a job that has ended is kept"),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.name: limit for limit in _TABLE})
 
@@ -78,9 +85,11 @@ class Settings:
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         data: the folder that holds the jobs table; None keeps it in this process's memory.
+        database_url: the PostgreSQL database that holds it instead, `postgresql+psycopg://user@host/name`.
         workers: server processes.
         threads: threads in each of them.
         insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
         log_level: the least that is logged: debug, info (a line for each request), warning or error.
         metrics_host: the address to listen on for Prometheus.
         metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
@@ -90,9 +99,11 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     data: Path | None = None
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
     workers: int = 1
     threads: int = 16
     insecure: bool = False
+    broker_url: str | None = field(default=None, repr=False)  # it may hold a password
     log_level: str = "warning"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
@@ -105,6 +116,8 @@ class Settings:
             _check("metrics_port", self.metrics_port, 1, 65_535)
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
+        if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
+            raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
         if not self.host:
             raise SettingsError("host must not be empty; 127.0.0.1 listens on this machine only")
         for name, number in self.limits.items():
@@ -115,6 +128,18 @@ class Settings:
             self, "limits", MappingProxyType({n: d.default for n, d in LIMITS.items()} | dict(self.limits))
         )
 
+    @property
+    def database(self) -> str | None:
+        """The URL of the database: the one that is set, else that of the file in the data folder; None is memory."""
+        if self.database_url is not None:
+            return _POSTGRESQL.sub("postgresql+psycopg://", self.database_url)
+        return None if self.data is None else f"sqlite:///{self.data / FILE}"
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """Return the names of all settings but the limits."""
+        return {entry.name for entry in fields(cls)} - {"limits"}
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
         """Read `CHAINRULE_HOST` and its like; `overrides` win, and one that is None counts as not given.
@@ -124,7 +149,7 @@ class Settings:
         Raises:
             SettingsError: a value is wrong, or an override is no setting.
         """
-        names = {entry.name for entry in fields(cls)} - {"limits"}
+        names = cls.names()
         if unknown := overrides.keys() - names:
             raise SettingsError(f"there is no setting {min(unknown)!r}; the settings are {', '.join(sorted(names))}")
         given: dict[str, object] = {
@@ -143,9 +168,11 @@ class Settings:
             host=str(given.get("host", cls.host)),
             port=_integer("port", given.get("port", cls.port)),
             data=Path(str(given.get("data") or _data_folder(environ))).expanduser(),
+            database_url=str(given["database_url"]) if "database_url" in given else None,
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            broker_url=str(given["broker_url"]) if "broker_url" in given else None,
             log_level=str(given.get("log_level", cls.log_level)).lower(),
             metrics_host=str(given.get("metrics_host", cls.metrics_host)),
             metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,

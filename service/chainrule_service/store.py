@@ -1,240 +1,811 @@
-"""The jobs table: the only truth about jobs. SQLite in the data folder, or in memory."""
+"""The jobs table: the only truth about jobs.
+
+Who runs a job is decided here and nowhere else. A claim gives a worker a *lease*, which it renews, and a *fencing
+token*, which changes with every claim: whoever comes with an older one is told so by LeaseLost, and nothing that it
+brings is recorded. Where a queued job stands is its `turn`, given at its submission (start-time fair queueing): the
+jobs of one owner come after one another, those of different owners side by side, however many one of them has sent.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import secrets
 import socket
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import sqlalchemy as sql
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.exc import IntegrityError
 
 from chainrule_service import jsonio
+from chainrule_service.database import METADATA, Database, DatabaseUnavailable, Written, clock
+from chainrule_service.settings import Settings
 
 Job = dict[str, Any]
-TERMINAL = ("succeeded", "failed")
+Row = Mapping[str, Any] | sql.RowMapping
+TERMINAL = ("succeeded", "failed", "cancelled", "expired")
+STATES = ("queued", "running", "cancelling", *TERMINAL)
 
-FILE = "chainrule.sqlite3"
 _log = logging.getLogger(__name__)
 
-METADATA = sql.MetaData()
+_LIVE = sql.text("state IN ('queued', 'running')")  # in words, not parameters: so are the indexes' conditions
 JOBS = sql.Table(
     "jobs",
     METADATA,
-    sql.Column("seq", sql.Integer, primary_key=True),  # the order of submission: what pages of a list hold on to
+    # The order of submission: what pages of a list hold on to.
+    sql.Column("seq", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True),
     sql.Column("id", sql.String(36), nullable=False, unique=True),
     sql.Column("type", sql.String(32), nullable=False),
-    sql.Column("state", sql.String(10), nullable=False, index=True),
-    sql.Column("spec", sql.JSON, nullable=False),
+    sql.Column("state", sql.String(10), nullable=False),
+    sql.Column("owner", sql.String(64), nullable=False),  # the id of an API key, or nothing
+    sql.Column("labels", sql.JSON, nullable=False),
+    sql.Column("priority", sql.Integer, nullable=False),
+    sql.Column("turn", sql.BigInteger, nullable=False),
+    sql.Column("concurrent_jobs", sql.Integer),  # its owner's limit, where that is not everybody's
+    sql.Column("idempotency_key", sql.String(255)),
+    sql.Column("body_sha256", sql.String(64)),
+    sql.Column("request_id", sql.String(128), nullable=False),
+    sql.Column("cost", sql.BigInteger, nullable=False),
+    sql.Column("inline", sql.Boolean, nullable=False),  # begun by the request that submitted it
     sql.Column("spec_digest", sql.String(71), nullable=False),
     sql.Column("engine", sql.JSON, nullable=False),
-    sql.Column("progress", sql.JSON(none_as_null=True)),
-    sql.Column("result", sql.JSON(none_as_null=True)),
-    sql.Column("failure", sql.JSON(none_as_null=True)),
     sql.Column("attempts", sql.Integer, nullable=False),
+    sql.Column("token", sql.String(32)),  # of the claim that runs it
     sql.Column("worker", sql.String(80)),  # host:pid, while it runs
-    sql.Column("created_at", sql.String(27), nullable=False),
-    sql.Column("started_at", sql.String(27)),
-    sql.Column("finished_at", sql.String(27)),
+    sql.Column("lease", sql.Double),  # until when; all times are in seconds since 1970, by the database's clock
+    sql.Column("heartbeat", sql.Double),  # when the lease was last renewed
+    sql.Column("lost", sql.String(200)),  # how the last worker that died with it died
+    sql.Column("cancel", sql.Boolean, nullable=False),  # somebody wants it to stop
+    sql.Column("step", sql.BigInteger, nullable=False),  # steps that are checkpointed
+    sql.Column("created", sql.Double, nullable=False),
+    sql.Column("started", sql.Double),
+    sql.Column("finished", sql.Double),
+    sql.Column("deadline", sql.Double),
+    sql.Column("rung", sql.Double),  # when a message last told workers of it
+    sql.Column("progress", sql.JSON(none_as_null=True)),
+    sql.Column("failure", sql.JSON(none_as_null=True)),
+    sql.Column("result", sql.JSON(none_as_null=True)),
     sqlite_autoincrement=True,  # a number is never given twice, so no page shows a job twice
 )
-_LISTED = [column for column in JOBS.columns if column.name not in ("spec", "result")]
+sql.Index("ix_jobs_claim", JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq, sqlite_where=_LIVE, postgresql_where=_LIVE)
+sql.Index("ix_jobs_turn", JOBS.c.owner, JOBS.c.priority, JOBS.c.turn, sqlite_where=_LIVE, postgresql_where=_LIVE)
+sql.Index("ix_jobs_state", JOBS.c.state, JOBS.c.seq)
+sql.Index("ix_jobs_owner", JOBS.c.owner, JOBS.c.seq)
+sql.Index("ix_jobs_finished", JOBS.c.finished)
+sql.Index("uq_jobs_idempotency_key", JOBS.c.owner, JOBS.c.idempotency_key, unique=True)
+
+
+def _part(name: str, *columns: sql.Column[Any]) -> sql.Table:
+    """Return a table of what belongs to a job, and is deleted with it."""
+    job_id: sql.Column[str] = sql.Column("job_id", sql.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    return sql.Table(name, METADATA, job_id, *columns)
+
+
+#: Apart from the row that changes with each heartbeat: SQLite would write them anew each time.
+SPECS = _part("specs", sql.Column("spec", sql.JSON, nullable=False))
+CHECKPOINTS = _part("checkpoints", sql.Column("state", sql.LargeBinary, nullable=False))
+#: The history of a job, a row for each chunk of steps.
+PROGRESS = _part(
+    "progress",
+    sql.Column("step", sql.BigInteger, primary_key=True, autoincrement=False),  # the first of the chunk
+    sql.Column("steps", sql.Integer, nullable=False),
+    sql.Column("metrics", sql.JSON, nullable=False),  # their names
+    sql.Column("numbers", sql.LargeBinary, nullable=False),  # the losses, then each metric: float64, little-endian
+)
+
+
+class LeaseLost(Exception):
+    """The job is no longer this claim's: stop, and write nothing."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run a job, while its lease lasts.
+
+    Attributes:
+        id: the job's.
+        token: the fencing token.
+        type: the job's word on the wire.
+        spec: what to run.
+        step: steps that are done already, and 0 for a job that starts.
+        checkpoint: the state after them, as `Store.checkpoint` was given it.
+        attempt: how often the job was begun, this time included; a release does not count.
+        owner: the id of an API key, or nothing.
+        deadline: when the job expires, in seconds since 1970.
+        request_id: of the request that submitted it.
+        worker: who has claimed it.
+    """
+
+    id: str
+    token: str
+    type: str
+    spec: Mapping[str, Any] = field(repr=False)
+    step: int
+    checkpoint: dict[str, Any] | None = field(repr=False)
+    attempt: int
+    owner: str
+    deadline: float | None
+    request_id: str
+    worker: str
+
+
+class Submission(NamedTuple):
+    """What came of a submission: the job, whether it is a new one, and the claim of one that was submitted claimed."""
+
+    job: Job
+    new: bool
+    claim: Claim | None
+
+
+@dataclass(frozen=True)
+class History:
+    """Consecutive steps of a job: `losses[i]` and `metrics[name][i]` are those of step `first + i`."""
+
+    first: int
+    losses: Sequence[float]
+    metrics: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many jobs there are: by their states on the wire, and for how many seconds the oldest has been queued."""
+
+    states: Mapping[str, int]
+    oldest_queued: float
+
+
+def worker_name(pid: int | None = None) -> str:
+    """Return the identity of a process of this machine, `host:pid`; by default that of this one."""
+    return f"{socket.gethostname()[:60]}:{pid or os.getpid()}"
 
 
 class Store:
     """Reads and writes jobs; safe to use from many threads, and from children forked before its first use.
 
+    An `owner` argument keeps to the jobs of one; None stands for all of them. Every method raises DatabaseUnavailable
+    where the database cannot be read or written now.
+
     Args:
-        folder: where the database file lies; None keeps the table in this process's memory.
-        patience: the seconds to wait for another process that writes.
+        database: where the tables are.
+        settings: the limits `attempts`, `concurrent_jobs` and `retention_days` are its own.
+        on_end: called in the transaction in which jobs end, with its connection and their ids.
     """
 
-    def __init__(self, folder: Path | None, patience: float = 30) -> None:
-        self.folder, self._patience = folder, patience
-        self._engine: sql.Engine | None = None
-        self._pid = 0
-        self._opened: os.stat_result | None = None
-        self._lock = threading.RLock()
-        self._owed: dict[str, dict[str, Any]] = {}  # endings that could not be written yet, by the job's id
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings | None = None,
+        on_end: Callable[[sql.Connection, Sequence[str]], None] | None = None,
+    ) -> None:
+        self.database = database
+        self._limits = (settings or Settings()).limits
+        self._on_end = on_end
+        self._owed: dict[str, _Ending] = {}  # endings that could not be written yet, by the job's id
 
-    def create(self, job: Mapping[str, Any]) -> str:
-        """Record a job that starts to run now, and return its new id."""
-        now = _now()
-        row = {
-            "id": "job_" + secrets.token_hex(16), "state": "running", "attempts": 1, "worker": _worker(),
-            "created_at": now, "started_at": now,
-        }  # fmt: skip
-        with self._transaction() as connection:
-            connection.execute(sql.insert(JOBS).values(row | dict(job)))
-        return row["id"]  # type: ignore[return-value]
+    # -------------------------------------------------------------------------------------------- submitting
 
-    def progress(self, job_id: str, progress: Mapping[str, Any]) -> None:
-        """Record how far a running job has come; where that fails, it is logged and nothing more."""
-        try:
-            with self._transaction() as connection:
-                connection.execute(sql.update(JOBS).where(_running(job_id)).values(progress=dict(progress)))
-        except SQLAlchemyError:
-            _log.warning("the progress of job %s could not be recorded", job_id, exc_info=True)
-
-    def finish(self, job_id: str, *, result: Any = None, failure: Mapping[str, Any] | None = None) -> None:
-        """Record how a running job ended: with a result, or with a failure.
-
-        If that cannot be written now, it is kept, told to whoever asks this process, and written with the next change
-        to the table: work that is done is not lost to a database that is locked for a while.
-        """
-        values = {
-            "state": "failed" if failure else "succeeded", "result": result, "failure": failure and dict(failure),
-            "worker": None, "finished_at": _now(),
-        }  # fmt: skip
-        self._owed[job_id] = values
-        try:
-            with self._transaction():
-                pass  # it writes what is owed
-        except OperationalError:
-            _log.exception("the end of job %s could not be recorded yet", job_id)
-        except BaseException:
-            del self._owed[job_id]  # it can never be written, and would keep everything else from it
-            raise
-
-    def get(self, job_id: str) -> Job | None:
-        """Return a job, or None."""
-        with self._transaction(reads=True) as connection:
-            row = connection.execute(sql.select(JOBS).where(JOBS.c.id == job_id)).mappings().first()
-        return self._told(dict(row)) if row else None
-
-    def page(self, size: int, before: int | None = None) -> list[Job]:
-        """Return the newest jobs without their specs and results: at most `size`, all older than number `before`."""
-        query = sql.select(*_LISTED).order_by(JOBS.c.seq.desc()).limit(size)
-        if before is not None:
-            query = query.where(JOBS.c.seq < before)
-        with self._transaction(reads=True) as connection:
-            rows = connection.execute(query).mappings().all()
-        listed = {column.name for column in _LISTED}
-        return [{name: value for name, value in self._told(dict(row)).items() if name in listed} for row in rows]
-
-    def delete(self, job_id: str) -> bool:
-        """Delete a job that has ended; return whether there was one."""
-        ended = (JOBS.c.id == job_id) & JOBS.c.state.in_(TERMINAL)
-        with self._transaction() as connection:
-            return connection.execute(sql.delete(JOBS).where(ended)).rowcount == 1
-
-    def fail_abandoned(self, pid: int | None = None) -> int:
-        """Mark the jobs of a server that is gone as failed, and return their number.
+    def submit(
+        self,
+        job: Mapping[str, Any],
+        *,
+        idempotency: tuple[str, str] | None = None,
+        claimed_by: str | None = None,
+        lease: float = 0,
+    ) -> Submission:
+        """Record a job, or find the one that was submitted with the same idempotency key.
 
         Args:
-            pid: the process of this machine that is gone. None stands for every process: only for a server that starts
-                and knows that no other one uses the same folder.
+            job: its `type`, `spec`, `spec_digest` and `engine`; if there is more to say, `owner`, `labels`, `priority`
+                (higher ones go first), `deadline_seconds` from now, `cost`, `request_id`, and `concurrent_jobs`, how
+                many jobs of its owner may run at once, where that differs from the limit.
+            idempotency: a key that the owner has chosen, and the SHA-256 of the request's body. The caller compares it
+                with the `body_sha256` of a job that is not new.
+            claimed_by: the worker that runs it at once.
+            lease: the seconds for which that worker's claim lasts.
         """
-        abandoned = JOBS.c.state == "running"
-        failure = {"code": "server-stopped", "detail": "the server stopped while the job ran; submit it again"}
-        if pid is not None:
-            abandoned &= JOBS.c.worker == _worker(pid)
-            detail = "the process that ran the job died, perhaps for want of memory; submit it again, or a smaller one"
-            failure = {"code": "worker-died", "detail": detail}
-        ended = {"state": "failed", "failure": failure, "worker": None, "finished_at": _now()}
-        with self._transaction() as connection:
-            return connection.execute(sql.update(JOBS).where(abandoned).values(ended)).rowcount
+        job = dict(job)
+        spec, deadline = job.pop("spec"), job.pop("deadline_seconds", None)
+        written = Written(jsonio.dumps(spec))  # before anybody waits for this transaction
+        row = _DEFAULTS | job | {"id": "job_" + secrets.token_hex(16)}
+        if idempotency is not None:
+            row["idempotency_key"], row["body_sha256"] = idempotency
+        values: dict[str, Any] = row | {"created": clock(), "turn": _turn(row["owner"], row["priority"])}
+        if deadline is not None:
+            values["deadline"] = clock() + deadline
+        if claimed_by is not None:
+            values |= _leased(claimed_by, secrets.token_hex(16), lease)
+            values |= {"attempts": 1, "inline": True, "started": clock(), "turn": 0}
+        try:
+            with self._write() as connection:
+                if idempotency is not None and (found := _by_key(connection, row["owner"], idempotency[0])):
+                    return Submission(self._told(found), False, None)
+                recorded = connection.execute(sql.insert(JOBS).values(values).returning(*JOBS.c)).mappings().one()
+                connection.execute(sql.insert(SPECS), {"job_id": row["id"], "spec": written})
+        except IntegrityError:  # somebody else has submitted it since we looked
+            if idempotency is None:
+                raise
+            with self.database.transaction(reads=True) as connection:
+                found = _by_key(connection, row["owner"], idempotency[0])
+            if found is None:
+                raise
+            return Submission(self._told(found), False, None)
+        claim = None if claimed_by is None else _claim(recorded, spec, None)
+        return Submission(_job(recorded) | {"spec": spec}, True, claim)
+
+    # ------------------------------------------------------------------------------------------------ running
+
+    def claim(self, worker: str, lease: float, job_id: str | None = None) -> Claim | None:
+        """Take the job whose turn it is, or the one that is asked for, if it may run now.
+
+        It may when it is queued, or when it runs and its lease has ended; when attempts are left (`sweep` fails it
+        otherwise); and when fewer jobs of its owner run than may. Jobs that run in requests do not count for that.
+        """
+        statement = _CLAIM_ONE if job_id is not None else _CLAIM_NEXT
+        values = {
+            "by": worker, "with_token": secrets.token_hex(16), "for_seconds": lease, "wanted": job_id,
+            "most_attempts": self._limits["attempts"], "most_jobs": self._limits["concurrent_jobs"],
+        }  # fmt: skip
+        with self._write() as connection:
+            if not self.database.is_sqlite:
+                # Else the jobs of an owner that start at the same moment would not count one another.
+                connection.execute(_ONE_CLAIM_AT_A_TIME)
+            row = connection.execute(statement, values).mappings().first()
+            if row is None:
+                return None
+            parts = connection.execute(_PARTS, {"of_job": row["id"]}).one()
+            checkpoint = _read_checkpoint(parts.state)
+            if checkpoint is not None or not row["step"]:
+                return _claim(row, parts.spec, checkpoint)
+            _log.warning("the checkpoint of job %s is damaged; it starts again", row["id"])
+            _forget(connection, row["id"])
+            return _claim({**row, "step": 0}, parts.spec, None)
+
+    def heartbeat(self, claim: Claim, lease: float, progress: Mapping[str, Any] | None = None) -> bool:
+        """Renew the lease, and return whether the job is to be cancelled.
+
+        Args:
+            claim: the right to run it.
+            lease: the seconds for which it lasts from now.
+            progress: what the job tells of itself meanwhile, if that is new.
+
+        Raises:
+            LeaseLost: the job is no longer this claim's.
+        """
+        with self._write() as connection:
+            return _held(connection, _RENEW, claim, {"for_seconds": lease, "so_far": progress})
+
+    def checkpoint(
+        self,
+        claim: Claim,
+        lease: float,
+        *,
+        step: int,
+        state: Mapping[str, Any],
+        progress: Mapping[str, Any],
+        losses: Sequence[float],
+        metrics: Mapping[str, Sequence[float]],
+    ) -> bool:
+        """Record how far the job is, together with its last chunk; renew the lease and return as `heartbeat` does.
+
+        Args:
+            claim: the right to run it.
+            lease: the seconds for which it lasts from now.
+            step: steps that are done.
+            state: all that the next step depends on, as plain data; numbers come back with the same bits.
+            progress: what the job tells of itself meanwhile.
+            losses: of the steps since the checkpoint before; the last is that of step `step - 1`.
+            metrics: by name, for the same steps.
+
+        Raises:
+            LeaseLost: the job is no longer this claim's.
+        """
+        values = {"for_seconds": lease, "to_step": step, "so_far": dict(progress)}
+        with self._write() as connection:
+            cancel = _held(connection, _ADVANCE, claim, values)
+            saved = {"of_job": claim.id, "as_bytes": _write_checkpoint(state)}
+            if not connection.execute(_OVERWRITE, saved).rowcount:
+                connection.execute(_SAVE, saved)
+            _record(connection, claim.id, step, losses, metrics)
+        return cancel
+
+    def finish(
+        self,
+        claim: Claim,
+        *,
+        state: str = "succeeded",
+        result: Any = None,
+        failure: Mapping[str, Any] | None = None,
+        progress: Mapping[str, Any] | None = None,
+        step: int = 0,
+        losses: Sequence[float] = (),
+        metrics: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        """Record how the job ended: its state (one of TERMINAL), and its result or its failure.
+
+        A chunk that was not checkpointed comes with it: `progress`, `step`, `losses` and `metrics` are those of
+        `checkpoint`.
+
+        If that cannot be written now, it is kept, told to whoever asks this process, and written with the next change
+        to the table: work that is done is not lost to a database that is locked or away for a while.
+
+        Raises:
+            LeaseLost: the job is no longer this claim's.
+        """
+        written = None if result is None else Written(jsonio.dumps(result))
+        ending = _Ending(claim, state, written, failure, progress, step, losses, metrics or {})
+        try:
+            with self._write() as connection:
+                self._end(connection, ending)
+        except DatabaseUnavailable:
+            _log.exception("the end of job %s could not be recorded yet", claim.id)
+            ending.at = time.time()
+            self._owed[claim.id] = ending
+
+    def release(self, claim: Claim) -> None:
+        """Give the job back: it is queued again, continues at its checkpoint, and the attempt does not count.
+
+        Raises:
+            LeaseLost: the job is no longer this claim's.
+        """
+        with self._write() as connection:
+            _held(connection, _RELEASE, claim, {})
+
+    def expire_worker(self, worker: str, *, cause: str = "", failure: Mapping[str, Any] | None = None) -> int:
+        """End the leases of a worker that is dead, so that others continue its jobs at once; return their number.
+
+        Args:
+            worker: its identity.
+            cause: how it died, in a few words, for the failure of a job whose last attempt it was.
+            failure: why its jobs have failed, if nobody is to try them again.
+        """
+        theirs = (JOBS.c.worker == worker) & (JOBS.c.state == "running")
+        with self._write() as connection:
+            if failure is not None:
+                return len(self._end_all(connection, theirs, "failed", dict(failure)))
+            lost = sql.update(JOBS).where(theirs).values(lease=0, lost=cause[:200] or None)
+            return connection.execute(lost).rowcount
+
+    # ----------------------------------------------------------------------------------------------- stopping
+
+    def cancel(self, job_id: str, owner: str | None = None) -> Job | None:
+        """Cancel a job: one that waits at once, one that runs as soon as its worker sees it. Return it, or None."""
+        one = _of(job_id, owner)
+        with self._write() as connection:
+            if not self._end_all(connection, one & (JOBS.c.state == "queued"), "cancelled"):
+                connection.execute(sql.update(JOBS).where(one & (JOBS.c.state == "running")).values(cancel=True))
+        return self.get(job_id, owner)
+
+    def delete(self, job_id: str, owner: str | None = None) -> bool:
+        """Delete a job that has ended; return whether there was one."""
+        ended = _of(job_id, owner) & JOBS.c.state.in_(TERMINAL)
+        with self._write() as connection:
+            return connection.execute(sql.delete(JOBS).where(ended)).rowcount == 1
+
+    # ---------------------------------------------------------------------------------------------- sweeping
+
+    def sweep(self) -> None:
+        """Do what is due: end jobs that nobody will, and delete those that have been kept long enough.
+
+        Jobs past their deadline expire; of those whose worker is gone, the ones that were to be cancelled are, and the
+        ones without attempts left fail. Some process calls this every other second; several may.
+        """
+        gone = (JOBS.c.state == "running") & _LEASE_ENDED
+        used_up = gone & (JOBS.c.attempts >= self._limits["attempts"])
+        kept = 86400 * self._limits["retention_days"]
+        old = sql.select(JOBS.c.seq).where(JOBS.c.finished < clock() - kept).limit(_DELETED_AT_ONCE).correlate(None)
+        with self._write() as connection:
+            self._end_all(connection, sql.and_(_LIVE, JOBS.c.deadline <= clock()), "expired", _EXPIRED)
+            self._end_all(connection, gone & JOBS.c.cancel, "cancelled")
+            for job_id, attempts, cause in connection.execute(sql.select(*_LOST).where(used_up)).all():
+                self._end_all(connection, used_up & (JOBS.c.id == job_id), "failed", _worker_lost(attempts, cause))
+            connection.execute(sql.delete(JOBS).where(JOBS.c.seq.in_(old)))
+
+    def ring(self, after: float = 10, most: int = 1000) -> list[str]:
+        """Return the ids of jobs that wait though it is long since anything told workers of them; first come first.
+
+        For dispatch by messages, which may be lost: whoever calls this sends one for each. A job that is queued is due
+        so many seconds after its submission, one whose worker is gone at once, and each again so many seconds later.
+        """
+        due = sql.or_(
+            (JOBS.c.state == "queued") & _long_since(JOBS.c.created, after), (JOBS.c.state == "running") & _LEASE_ENDED
+        )
+        chosen = (
+            sql.select(JOBS.c.seq)
+            .where(_LIVE, due, _long_since(sql.func.coalesce(JOBS.c.rung, 0), after))
+            .order_by(*_ORDER)
+            .limit(most)
+            .with_for_update(skip_locked=True)
+            .correlate(None)
+        )
+        rung = sql.update(JOBS).where(JOBS.c.seq.in_(chosen)).values(rung=clock())
+        rung = rung.returning(JOBS.c.priority, JOBS.c.turn, JOBS.c.seq, JOBS.c.id)
+        with self._write() as connection:
+            rows = connection.execute(rung).all()
+        return [row.id for row in sorted(rows, key=lambda row: (-row.priority, row.turn, row.seq))]
+
+    # ----------------------------------------------------------------------------------------------- reading
+
+    def get(self, job_id: str, owner: str | None = None, *, brief: bool = False) -> Job | None:
+        """Return a job, or None; a brief one has neither spec nor result."""
+        query = sql.select(*_BRIEF) if brief else sql.select(*JOBS.c, SPECS.c.spec).join(SPECS)
+        with self.database.transaction(reads=True) as connection:
+            row = connection.execute(query.where(_of(job_id, owner))).mappings().first()
+        if row is None:
+            return None
+        return self._told(_job(row), brief=brief)
+
+    def page(
+        self,
+        size: int,
+        before: int | None = None,
+        *,
+        owner: str | None = None,
+        state: str | None = None,
+        type: str | None = None,  # noqa: A002  # the name on the wire
+        label: tuple[str, str] | None = None,
+        created_after: float | None = None,
+    ) -> list[Job]:
+        """Return the newest jobs in brief: at most `size`, all older than number `before`, and as the rest says."""
+        query = sql.select(*_BRIEF).order_by(JOBS.c.seq.desc()).limit(size)
+        if before is not None:
+            query = query.where(JOBS.c.seq < before)
+        if owner is not None:
+            query = query.where(JOBS.c.owner == owner)
+        if state is not None:
+            query = query.where(_in_state(state))
+        if type is not None:
+            query = query.where(JOBS.c.type == type)
+        if label is not None:
+            query = query.where(JOBS.c.labels[label[0]].as_string() == label[1])
+        if created_after is not None:
+            query = query.where(JOBS.c.created > created_after)
+        with self.database.transaction(reads=True) as connection:
+            rows = connection.execute(query).mappings().all()
+        return [self._told(_job(row), brief=True) for row in rows]
+
+    def history(self, job_id: str, after: int = -1, most: int | None = None) -> History:
+        """Return what is recorded of the steps after step `after`, at most so many."""
+        end = PROGRESS.c.step + PROGRESS.c.steps
+        query = sql.select(PROGRESS).where(PROGRESS.c.job_id == job_id, end > after + 1).order_by(PROGRESS.c.step)
+        first, losses, metrics = after + 1, [], {}  # type: tuple[int, list[float], dict[str, list[float]]]
+        with self.database.transaction(reads=True) as connection:
+            for row in connection.execute(query):
+                numbers = struct.unpack(f"<{len(row.numbers) // 8}d", row.numbers)
+                skipped = max(0, first - row.step)
+                losses += numbers[skipped : row.steps]
+                for place, name in enumerate(row.metrics, start=1):
+                    column = numbers[place * row.steps + skipped : (place + 1) * row.steps]
+                    metrics.setdefault(name, []).extend(column)
+                if most is not None and len(losses) >= most:
+                    break
+        return History(first, losses[:most], {name: column[:most] for name, column in metrics.items()})
+
+    def queue_position(self, job_id: str) -> int | None:
+        """Return how many queued jobs come before this one, or None if it is not queued."""
+        mine, others = JOBS.alias("mine"), JOBS
+        earlier = (others.c.turn < mine.c.turn) | (others.c.turn == mine.c.turn) & (others.c.seq < mine.c.seq)
+        before = (others.c.priority > mine.c.priority) | (others.c.priority == mine.c.priority) & earlier
+        count = sql.select(sql.func.count()).where(others.c.state == "queued", before).scalar_subquery()
+        with self.database.transaction(reads=True) as connection:
+            position = connection.scalar(sql.select(count).where(mine.c.id == job_id, mine.c.state == "queued"))
+        return None if position is None else int(position)
+
+    def counts(self) -> Counts:
+        """Return how many jobs there are."""
+        by_state = sql.select(JOBS.c.state, JOBS.c.cancel, sql.func.count()).group_by(JOBS.c.state, JOBS.c.cancel)
+        oldest = sql.select(clock() - sql.func.min(JOBS.c.created)).where(JOBS.c.state == "queued")
+        states = dict.fromkeys(STATES, 0)
+        with self.database.transaction(reads=True) as connection:
+            for state, cancel, count in connection.execute(by_state):
+                states["cancelling" if state == "running" and cancel else state] += count
+            age = connection.scalar(oldest)
+        return Counts(states, max(0.0, age or 0.0))
 
     def check(self) -> None:
         """Find out whether jobs can be read and written.
 
         Raises:
-            OSError, sqlalchemy.exc.SQLAlchemyError: they cannot; the message says why.
+            DatabaseUnavailable: they cannot; the message says why.
         """
-        with self._transaction(reads=True) as connection:
-            connection.execute(sql.text("SELECT 1"))
-        if self.folder is not None and not os.access(self.folder, os.W_OK | os.X_OK):
-            raise OSError(f"the data folder {self.folder.name!r} is missing or cannot be written to")
+        self.database.check()
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
-        with self._lock:
-            if self._engine is not None and self._pid == os.getpid():
-                self._engine.dispose()
-            self._engine = None
+        self.database.close()
+
+    # ---------------------------------------------------------------------------------------------- internals
 
     @contextmanager
-    def _transaction(self, *, reads: bool = False) -> Iterator[sql.Connection]:
-        with self._lock:
-            # A connection must not cross a fork, so each process opens its own at its first use.
-            if self._engine is None or self._pid != os.getpid():
-                self._engine, self._pid = _open(self.folder, self._patience), os.getpid()
-                self._opened = None if self.folder is None else os.stat(self.folder / FILE)
-            engine = self._engine
-        self._check_file()
-        # In memory all threads share one connection, hence one transaction at a time.
-        with (
-            self._lock if self.folder is None else nullcontext(),
-            engine.connect().execution_options(reads=reads) as connection,
-            connection.begin(),
-        ):
-            owed = {} if reads else dict(self._owed)
+    def _write(self) -> Iterator[sql.Connection]:
+        """Give a transaction that writes, with what is owed."""
+        owed = dict(self._owed)
+        with self.database.transaction() as connection:
             for job_id, ending in owed.items():
-                connection.execute(sql.update(JOBS).where(_running(job_id)).values(ending))
+                try:
+                    self._end(connection, ending)
+                except LeaseLost:
+                    _log.warning("the end of job %s came too late: another worker has taken it over", job_id)
             yield connection
         for job_id in owed:
             self._owed.pop(job_id, None)
 
-    def _check_file(self) -> None:
-        """Refuse to go on with a file that has been deleted: what is written to it would be lost with this process."""
-        if self.folder is None or self._opened is None:
-            return
-        try:
-            if os.path.samestat(os.stat(self.folder / FILE), self._opened):
-                return
-        except FileNotFoundError:
-            pass
-        gone = FileNotFoundError(f"{self.folder / FILE} was deleted or replaced; start the server again")
-        raise OperationalError("open the jobs table", None, gone)
+    def _end(self, connection: sql.Connection, ending: _Ending) -> None:
+        """Write an ending.
 
-    def _told(self, job: Job) -> Job:
-        return job | self._owed.get(job["id"], {})
+        Raises:
+            LeaseLost: the job is no longer this claim's.
+        """
+        claim = ending.claim
+        row = connection.execute(_FINISH, {"of_job": claim.id, "fence": claim.token, **ending.values()}).first()
+        if row is None:
+            raise LeaseLost(claim.id)
+        if row.step:
+            connection.execute(sql.delete(CHECKPOINTS).where(CHECKPOINTS.c.job_id == claim.id))
+        _record(connection, claim.id, ending.step, ending.losses, ending.metrics)
+        if self._on_end is not None:
+            self._on_end(connection, [claim.id])
 
+    def _end_all(
+        self, connection: sql.Connection, which: Any, state: str, failure: Mapping[str, Any] | None = None
+    ) -> Sequence[str]:
+        """End jobs from outside, and return their ids: a worker that runs one notices at its next step."""
+        values = {**_ENDED, "state": state, "failure": failure}
+        ids = connection.scalars(sql.update(JOBS).where(which).values(values).returning(JOBS.c.id)).all()
+        if ids:
+            connection.execute(sql.delete(CHECKPOINTS).where(CHECKPOINTS.c.job_id.in_(ids)))
+            if self._on_end is not None:
+                self._on_end(connection, ids)
+        return ids
 
-def _open(folder: Path | None, patience: float) -> sql.Engine:
-    options: dict[str, Any] = {"json_serializer": jsonio.dumps, "json_deserializer": json.loads}
-    if folder is None:
-        # One connection for all threads: with one each, each would have an empty database of its own.
-        options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-        engine = sql.create_engine("sqlite://", **options)
-    else:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        url = URL.create("sqlite", database=str(folder / FILE))
-        engine = sql.create_engine(url, connect_args={"timeout": patience}, **options)
-
-        @sql.event.listens_for(engine, "connect")
-        def prepare(connection: Any, _: Any) -> None:
-            connection.isolation_level = None  # the driver would begin transactions by rules of its own
-            for pragma in ("journal_mode=WAL", "synchronous=FULL"):  # readers never wait; a power cut loses nothing
-                connection.execute(f"PRAGMA {pragma}")
-
-        @sql.event.listens_for(engine, "begin")
-        def begin(connection: Any) -> None:
-            # A transaction that starts as a reader and writes later fails at once when another has written meanwhile.
-            reads = connection.get_execution_options().get("reads")
-            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-    METADATA.create_all(engine)
-    return engine
+    def _told(self, job: Job, *, brief: bool = False) -> Job:
+        """Return a job as it is, although its ending may not be written yet."""
+        ending = self._owed.get(job["id"])
+        if ending is None or job["state"] in TERMINAL:
+            return job
+        known: Job = {"state": ending.state, "failure": ending.failure, "worker": None, "finished_at": _iso(ending.at)}
+        if ending.progress:
+            known["progress"] = ending.progress
+        if not brief:
+            known["result"] = None if ending.result is None else json.loads(ending.result)
+        return job | known
 
 
-def _running(job_id: str) -> Any:
-    return (JOBS.c.id == job_id) & (JOBS.c.state == "running")
+@dataclass
+class _Ending:
+    """What `Store.finish` was told."""
+
+    claim: Claim
+    state: str
+    result: Written | None
+    failure: Mapping[str, Any] | None
+    progress: Mapping[str, Any] | None
+    step: int
+    losses: Sequence[float]
+    metrics: Mapping[str, Sequence[float]]
+    at: float | None = None  # when it came, of one that is owed
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "in_state": self.state, "with_result": self.result, "with_failure": self.failure,
+            "so_far": self.progress, "at": self.at,
+        }  # fmt: skip
 
 
-def _worker(pid: int | None = None) -> str:
-    return f"{socket.gethostname()[:60]}:{pid or os.getpid()}"
+_DEFAULTS: Final[dict[str, Any]] = {
+    "state": "queued", "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
+    "attempts": 0, "cancel": False, "step": 0,
+}  # fmt: skip
+_ENDED: Final[dict[str, Any]] = {
+    "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
+}  # fmt: skip
+_EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
+_DELETED_AT_ONCE = 100  # so that nobody waits long for the sweep
+_LOST = (JOBS.c.id, JOBS.c.attempts, JOBS.c.lost)
+_ORDER = (JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq)
+_BRIEF = [column for column in JOBS.columns if column.name != "result"]
+
+#: A heartbeat in the future was made before the clock was set back: then the lease would last for as long as that.
+_CLOCKS_MAY_DIFFER = 1.0
+_LEASE_ENDED = (JOBS.c.lease <= clock()) | (JOBS.c.heartbeat > clock() + _CLOCKS_MAY_DIFFER)
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _parameter(name: str, column: sql.Column[Any] | None = None) -> sql.BindParameter[Any]:
+    return sql.bindparam(name, type_=None if column is None else column.type)
+
+
+def _leased(worker: Any, token: Any, seconds: Any) -> dict[str, Any]:
+    """Return the values of a job that somebody runs."""
+    return {"state": "running", "worker": worker, "token": token, "lease": clock() + seconds, "heartbeat": clock()}
+
+
+# The statements that run often; SQLAlchemy compiles each once.
+
+
+def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
+    """Return the statement that takes the first of the wanted jobs that may run."""
+    running = (
+        sql.select(JOBS.c.owner, sql.func.count().label("jobs"))
+        .where(JOBS.c.state == "running", ~_LEASE_ENDED, ~JOBS.c.inline)
+        .group_by(JOBS.c.owner)
+        .subquery("running")
+    )
+    most = sql.func.coalesce(JOBS.c.concurrent_jobs, _parameter("most_jobs", JOBS.c.concurrent_jobs))
+    first = (
+        sql.select(JOBS.c.seq)
+        .outerjoin(running, running.c.owner == JOBS.c.owner)
+        .where(
+            _LIVE,
+            wanted,
+            (JOBS.c.state == "queued") | _LEASE_ENDED & ~JOBS.c.cancel,
+            JOBS.c.attempts < _parameter("most_attempts"),
+            JOBS.c.deadline.is_(None) | (JOBS.c.deadline > clock()),
+            sql.func.coalesce(running.c.jobs, 0) < most,
+        )
+        .order_by(*_ORDER)
+        .limit(1)
+        .with_for_update(of=JOBS, skip_locked=True)
+        .correlate(None)
+    )
+    values = _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
+    values |= {"attempts": JOBS.c.attempts + 1, "inline": False, "started": sql.func.coalesce(JOBS.c.started, clock())}
+    taken = sql.update(JOBS).where(JOBS.c.seq == first.scalar_subquery()).values(values)
+    return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
+
+
+_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker")
+_CLAIM_NEXT = _claiming(sql.true())
+_CLAIM_ONE = _claiming(JOBS.c.id == _parameter("wanted"))
+_ONE_CLAIM_AT_A_TIME = sql.select(sql.func.pg_advisory_xact_lock(0x636C61))
+_PARTS = (
+    sql.select(SPECS.c.spec, CHECKPOINTS.c.state)
+    .outerjoin(CHECKPOINTS, CHECKPOINTS.c.job_id == SPECS.c.job_id)
+    .where(SPECS.c.job_id == _parameter("of_job"))
+)
+
+_HELD = sql.update(JOBS).where(
+    JOBS.c.id == _parameter("of_job"), JOBS.c.token == _parameter("fence"), JOBS.c.state == "running"
+)
+_RENEWED = {"lease": clock() + _parameter("for_seconds", JOBS.c.lease), "heartbeat": clock()}
+_SO_FAR = {
+    "progress": sql.func.coalesce(_parameter("so_far", JOBS.c.progress), JOBS.c.progress),
+    "step": _parameter("to_step", JOBS.c.step),
+}
+_RENEW = _HELD.values(_RENEWED | {"progress": _SO_FAR["progress"]}).returning(JOBS.c.cancel)
+_ADVANCE = _HELD.values(_RENEWED | _SO_FAR).returning(JOBS.c.cancel)
+_RELEASE = _HELD.values(
+    state="queued", token=None, worker=None, lease=None, heartbeat=None, rung=None, attempts=JOBS.c.attempts - 1
+).returning(JOBS.c.cancel)
+_FINISH = _HELD.values(
+    {**_ENDED, "progress": _SO_FAR["progress"]}
+    | {
+        "state": _parameter("in_state"),
+        "result": _parameter("with_result", JOBS.c.result),
+        "failure": _parameter("with_failure", JOBS.c.failure),
+        "finished": sql.func.coalesce(_parameter("at", JOBS.c.finished), clock()),
+    }
+).returning(JOBS.c.step)
+_SAVE = sql.insert(CHECKPOINTS).values(job_id=_parameter("of_job"), state=_parameter("as_bytes", CHECKPOINTS.c.state))
+_OVERWRITE = (
+    sql.update(CHECKPOINTS)
+    .where(CHECKPOINTS.c.job_id == _parameter("of_job"))
+    .values(state=_parameter("as_bytes", CHECKPOINTS.c.state))
+)
+_RECORD = sql.insert(PROGRESS)
+
+
+def _held(connection: sql.Connection, statement: sql.Executable, claim: Claim, values: Mapping[str, Any]) -> bool:
+    """Change the job of a claim, and return whether it is to be cancelled.
+
+    Raises:
+        LeaseLost: it is no longer this claim's.
+    """
+    row = connection.execute(statement, {"of_job": claim.id, "fence": claim.token, **values}).first()
+    if row is None:
+        raise LeaseLost(claim.id)
+    return bool(row.cancel)
+
+
+def _record(
+    connection: sql.Connection, job_id: str, step: int, losses: Sequence[float], metrics: Mapping[str, Sequence[float]]
+) -> None:
+    """Record the chunk of steps that ends before step `step`."""
+    if not len(losses):
+        return
+    numbers = [*losses, *(number for column in metrics.values() for number in column)]
+    count = len(losses)
+    chunk = {
+        "job_id": job_id, "step": step - count, "steps": count, "metrics": list(metrics),
+        "numbers": struct.pack(f"<{len(numbers)}d", *numbers),
+    }  # fmt: skip
+    connection.execute(_RECORD, chunk)
+
+
+def _forget(connection: sql.Connection, job_id: str) -> None:
+    """Drop what a job has done."""
+    for table in (CHECKPOINTS, PROGRESS):
+        connection.execute(sql.delete(table).where(table.c.job_id == job_id))
+    connection.execute(sql.update(JOBS).where(JOBS.c.id == job_id).values(step=0, progress=None))
+
+
+def _write_checkpoint(state: Mapping[str, Any]) -> bytes:
+    """Return a checkpoint as bytes: MessagePack, which keeps the bits of all numbers, after its own SHA-256."""
+    text = msgspec.msgpack.encode(state)
+    return hashlib.sha256(text).digest() + text
+
+
+def _read_checkpoint(raw: bytes | None) -> dict[str, Any] | None:
+    """Return what `_write_checkpoint` wrote, or None where it is missing or damaged."""
+    if raw is None or hashlib.sha256(raw[32:]).digest() != raw[:32]:
+        return None
+    state: dict[str, Any] = msgspec.msgpack.decode(raw[32:])
+    return state
+
+
+def _turn(owner: str, priority: int) -> Any:
+    """Return where a new job stands among the queued ones of its priority.
+
+    That is after its owner's last; but no owner comes before what is next now, so nobody saves up turns.
+    """
+    queued = sql.and_(_LIVE, JOBS.c.state == "queued", JOBS.c.priority == priority)
+    own = sql.select((sql.func.max(JOBS.c.turn) + 1).label("turn")).where(queued, JOBS.c.owner == owner)
+    now = sql.select(sql.func.min(JOBS.c.turn)).where(queued)
+    either = sql.union_all(own.correlate(None), now.correlate(None)).subquery()
+    return sql.select(sql.func.coalesce(sql.func.max(either.c.turn), 0)).scalar_subquery()
+
+
+def _by_key(connection: sql.Connection, owner: str, key: str) -> Job | None:
+    """Return the job that was submitted with an idempotency key."""
+    query = sql.select(*JOBS.c, SPECS.c.spec).join(SPECS).where(JOBS.c.owner == owner, JOBS.c.idempotency_key == key)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _job(row)
+
+
+def _of(job_id: str, owner: str | None) -> sql.ColumnElement[bool]:
+    return sql.and_(JOBS.c.id == job_id, sql.true() if owner is None else JOBS.c.owner == owner)
+
+
+def _in_state(state: str) -> sql.ColumnElement[bool]:
+    if state in ("running", "cancelling"):
+        return sql.and_(JOBS.c.state == "running", JOBS.c.cancel.is_(state == "cancelling"))
+    return JOBS.c.state == state
+
+
+def _long_since(column: sql.ColumnElement[float], seconds: float) -> sql.ColumnElement[bool]:
+    """Tell of a time that it was so long ago, or is in the future: before the clock was set back."""
+    return ~sql.between(column, clock() - seconds, clock())
+
+
+def _claim(row: Row, spec: Mapping[str, Any], checkpoint: dict[str, Any] | None) -> Claim:
+    values = {name: row[name] for name in _CLAIMED if name != "attempts"}
+    return Claim(**values, attempt=row["attempts"], spec=spec, checkpoint=checkpoint)
+
+
+def _job(row: Row) -> Job:
+    """Return a job as it is told: its state as on the wire, its times as text."""
+    job = dict(row)
+    if job["state"] == "running" and job["cancel"]:
+        job["state"] = "cancelling"
+    return job | {f"{name}_at": _iso(job[name]) for name in ("created", "started", "finished")}
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _worker_lost(attempts: int, cause: str | None) -> dict[str, Any]:
+    last = f" (the last one: {cause})" if cause else ""
+    detail = (
+        f"the process that ran the job died, {attempts} times in all{last}; for want of memory, submit a smaller job"
+    )
+    return {"code": "worker-lost", "detail": detail, "fault": "service"}

@@ -6,11 +6,11 @@ import logging
 import re
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import default_exceptions
 
 from chainrule_engine import errors
 from chainrule_service.app import create_app
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.fields import Envelope, ListOf, Object, Text, WholeNumber
 from chainrule_service.jsonio import MalformedJSON
 from chainrule_service.problems import PROBLEM_TYPES, RequestError, pointer, problem_of
@@ -31,7 +31,7 @@ def example(cls):
 RAISED = [
     *((example(cls), 422) for cls in subclasses(errors.EngineError) if not cls.__module__.startswith("test")),
     (MalformedJSON(PROBLEM), 400),
-    (OperationalError("SELECT", {}, Exception("database is locked at /secret/place")), 503),
+    (DatabaseUnavailable("database is locked at /secret/place"), 503),
     (errors.EngineError("/secret/place"), 500),
     (RuntimeError("/secret/place"), 500),
     (RecursionError("/secret/place"), 500),

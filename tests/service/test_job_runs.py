@@ -9,6 +9,7 @@ import pytest
 
 from chainrule_engine.errors import LimitExceeded, Problem, TrainingError
 from chainrule_service import jobs
+from chainrule_service.database import Database
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
 from chainrule_service.training import GRAPH_EXAMPLE, NETWORK_EXAMPLE, prepare, read
@@ -20,7 +21,7 @@ def task(run):
 
 @pytest.fixture
 def store():
-    store = Store(None)
+    store = Store(Database(None))
     yield store
     store.close()
 
@@ -80,7 +81,7 @@ def test_progress_does_not_wait_for_the_end(spec):
 
 
 def test_a_job_survives_a_database_that_is_locked_meanwhile(tmp_path):
-    store = Store(tmp_path, patience=0.01)
+    store = Store(Database(f"sqlite:///{tmp_path}/chainrule.sqlite3", patience=0.01))
     writer = sqlite3.connect(tmp_path / "chainrule.sqlite3", isolation_level=None)
 
     def run(report):
@@ -93,8 +94,8 @@ def test_a_job_survives_a_database_that_is_locked_meanwhile(tmp_path):
     assert job["finished_at"]
     writer.close()
     store.check()
-    store.create({"type": "training", "spec": {}, "spec_digest": "", "engine": {}})
-    assert {entry["state"] for entry in store.page(9)} == {"succeeded", "running"}
+    store.submit({"type": "training", "spec": {}, "spec_digest": "", "engine": {}})
+    assert {entry["state"] for entry in store.page(9)} == {"succeeded", "queued"}
     store.close()
 
 

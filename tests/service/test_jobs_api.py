@@ -397,20 +397,20 @@ def test_delete(call, network):
 
 def test_a_running_job_can_be_seen_but_not_deleted(app, call):
     store: Store = app.extensions["chainrule"].store
-    job_id = store.create(
-        {
-            "type": "training",
-            "spec": {},
-            "spec_digest": "sha256:" + "0" * 64,
-            "engine": {"version": "0", "conventions": 1},
-        }
-    )
-    store.progress(job_id, {"step": 3, "steps": 10, "loss": float("nan")})
+    submitted = {
+        "type": "training",
+        "spec": {},
+        "spec_digest": "sha256:" + "0" * 64,
+        "engine": {"version": "0", "conventions": 1},
+    }
+    claim = store.submit(submitted, claimed_by="test:1", lease=60).claim
+    job_id = claim.id
+    store.heartbeat(claim, 60, {"step": 3, "steps": 10, "loss": float("nan")})
     job = call(f"{PATH}/{job_id}")
     assert (job["state"], job["finished_at"], job["progress"]["loss"]) == ("running", None, "NaN")
     problem = call(f"{PATH}/{job_id}", method="DELETE", status=409)
     assert problem["type"] == "/problems/conflict"
-    store.finish(job_id, failure={"code": "test", "detail": "a test"})
+    store.finish(claim, state="failed", failure={"code": "test", "detail": "a test"})
     assert call(f"{PATH}/{job_id}")["failure"] == {"code": "test", "detail": "a test"}
     call(f"{PATH}/{job_id}", method="DELETE", status=204)
 

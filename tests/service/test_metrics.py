@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
 from tests.service.test_serving import Server
 
 pytestmark = pytest.mark.slow

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from flask import Response, current_app
 from flask_smorest import Blueprint
-from sqlalchemy.exc import SQLAlchemyError
 
 from chainrule_engine import ENGINE, acceleration
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import documented, record, ref
-from chainrule_service.exchange import answer, service
+from chainrule_service.exchange import answer
 from chainrule_service.fields import JsonSchema
 from chainrule_service.problems import RequestError
+from chainrule_service.readiness import NotReady
 
 blueprint = Blueprint("server", __name__, description="The server itself.")
 
@@ -60,11 +61,14 @@ def livez() -> Response:
 @blueprint.get("/readyz")
 @documented(answers={200: ("It can work.", ref("Status"))}, errors=(503,))
 def readyz() -> Response:
-    """Tell whether jobs can be recorded."""
-    try:
-        service().store.check()
-    except (OSError, SQLAlchemyError) as error:
-        current_app.logger.error("not ready: %s", error)
-        detail = "the jobs table cannot be read or written; the server's log has the cause"
-        raise RequestError("service-unavailable", detail) from error
+    """Tell whether all is there that the service needs: database, broker, job workers; if not, what is not."""
+    failed = []
+    for name, check in current_app.extensions["chainrule-readiness"].items():
+        try:
+            check()
+        except (NotReady, DatabaseUnavailable) as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        current_app.logger.error("not ready: %s", "; ".join(failed))
+        raise RequestError("service-unavailable", "not ready: " + "; ".join(failed))
     return answer({"status": "ok"})

@@ -1,0 +1,269 @@
+"""The database: one SQLite file, PostgreSQL by URL, or this process's memory; and the one way into it, a transaction.
+
+Each module that has tables declares them on METADATA. Those of a file and of PostgreSQL are made by the migrations in
+`migrations/`, those of a memory by METADATA itself; a test holds the two to be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy import exc
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import StaticPool
+from sqlalchemy.sql.functions import GenericFunction
+
+from chainrule_service import jsonio
+
+METADATA = sql.MetaData()
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+#: The revision that the code of this version needs. Its file says so: Alembic, slow to import, is for upgrades alone.
+HEAD = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("v*.py")).removeprefix("v")
+
+_UPGRADES = 0x636872  # the advisory lock of PostgreSQL under which migrations run
+_IDLE_SECONDS = 5
+#: What a request, a statement or its parameters are to blame for; any other error of a driver is the database's.
+_OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached, or cannot be read or written now; nothing of the transaction was recorded.
+
+    What failed may be tried again: the cause can be a lock that is held too long, a full disk, a file that only may be
+    read, a server that is down or that starts.
+    """
+
+
+class Written(str):
+    """JSON text, for a JSON column that takes it as it is."""
+
+
+class clock(GenericFunction[float]):  # noqa: N801  # a function of SQL
+    """Now, in seconds since 1970, by the database's clock: that of PostgreSQL, or of the process that uses SQLite."""
+
+    type = sql.Double()
+    inherit_cache = True
+
+
+@compiles(clock, "postgresql")
+def _postgresql_clock(*_: Any, **__: Any) -> str:
+    return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
+
+
+class Database:
+    """Transactions, from many threads, and from children forked before or after its first use.
+
+    Args:
+        url: `sqlite:///path` or `postgresql+psycopg://…`; None keeps everything in this process's memory.
+        patience: the seconds to wait for another process that writes.
+        now: this process's clock, in seconds since 1970; SQLite goes by it.
+    """
+
+    def __init__(self, url: str | None, patience: float = 30, now: Callable[[], float] = time.time) -> None:
+        self.url = sql.make_url(url or "sqlite://")
+        self._patience, self._now = patience, now
+        self._lock = threading.RLock()
+        self._engine: sql.Engine | None = None
+        self._reader: sql.Engine | None = None
+        self._pid = 0
+        self._inherited: list[sql.Engine | None] = []
+        self._opened: os.stat_result | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The file of SQLite, if there is one."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is SQLite: a file, or memory."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def transaction(self, *, reads: bool = False) -> Iterator[sql.Connection]:
+        """Give a connection whose changes are recorded together at the end, or not at all after an exception.
+
+        Args:
+            reads: nothing will be written; then it waits for no writer.
+
+        Raises:
+            DatabaseUnavailable: nothing was recorded, and it may be tried again.
+        """
+        engine, reader = self._ready()
+        # In memory all threads share one connection, hence one transaction at a time.
+        alone = self._lock if self.is_sqlite and self.file is None else nullcontext()
+        with self._told(), alone, (reader if reads else engine).begin() as connection:
+            yield connection
+
+    def now(self, connection: sql.Connection) -> float:
+        """Return the time by the database's clock, in seconds since 1970."""
+        return connection.execute(_NOW).scalar_one()
+
+    def upgrade(self) -> None:
+        """Bring the tables to HEAD, with what is in them; several processes may do so at once.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached or written, or is of a newer version.
+        """
+        if not self.url.database and self.is_sqlite:
+            return  # memory: its tables were made as they should be
+        engine, _ = self._connected()
+        with self._told():
+            self._migrate(engine)
+
+    def check(self) -> None:
+        """Find out whether the database can be read and, as far as a look tells, written.
+
+        Raises:
+            DatabaseUnavailable: it cannot; the message says why.
+        """
+        with self.transaction(reads=True) as connection:
+            self.now(connection)
+        if self.file is not None and not os.access(self.file.parent, os.W_OK | os.X_OK):
+            raise DatabaseUnavailable(f"the folder {self.file.parent.name!r} is missing or cannot be written to")
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        with self._lock:
+            if self._engine is not None and self._pid == os.getpid():
+                self._engine.dispose()
+                self._engine = self._reader = None
+
+    def _ready(self) -> tuple[sql.Engine, sql.Engine]:
+        """Return the engines of writers and of readers, with tables in the database."""
+        if self._engine is None or self._reader is None or self._pid != os.getpid():
+            try:
+                with self._lock, self._told():
+                    engine, reader = self._connected()
+                    self._prepare(engine)
+                    self._engine, self._reader = engine, reader
+            except OSError as error:
+                raise DatabaseUnavailable(f"{self.url} cannot be opened: {error}") from error
+        self._check_file()
+        return self._engine, self._reader
+
+    def _connected(self) -> tuple[sql.Engine, sql.Engine]:
+        """Return engines of this very process, without a look at what the database holds."""
+        with self._lock:
+            if self._pid != os.getpid():
+                # A connection must not cross a fork, not even to be closed: this keeps the parent's from it.
+                self._inherited.append(self._engine)
+                self._engine, self._reader, self._pid = None, None, os.getpid()
+            if self._engine is not None and self._reader is not None:
+                return self._engine, self._reader
+            return self._open()
+
+    def _open(self) -> tuple[sql.Engine, sql.Engine]:
+        options: dict[str, Any] = {"json_serializer": _json_text, "json_deserializer": json.loads}
+        if not self.is_sqlite:
+            # A process that is stopped in the middle of a transaction would hold up all others with its locks.
+            limits = f"-c idle_in_transaction_session_timeout={_IDLE_SECONDS * 1000}"
+            limits += f" -c lock_timeout={int(self._patience * 1000)}"
+            options |= {
+                "connect_args": {"connect_timeout": 5, "options": limits},
+                "pool_pre_ping": True,
+                "pool_timeout": self._patience,
+            }
+            engine = sql.create_engine(self.url, **options)
+            return engine, engine.execution_options(isolation_level="AUTOCOMMIT")
+        connect: dict[str, Any] = {"timeout": self._patience, "check_same_thread": False}
+        if self.file is None:
+            # One connection for all threads: with one each, each would have an empty database of its own.
+            options["poolclass"] = StaticPool
+        else:
+            options |= {"max_overflow": -1}  # a connection for each thread that wants one
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = sql.create_engine(self.url, connect_args=connect, **options)
+
+        @sql.event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            connection.isolation_level = None  # the driver would begin transactions by rules of its own
+            # Readers never wait; a power cut loses nothing; rows go with the job that they belong to.
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.create_function("clock", 0, self._now)
+
+        @sql.event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            # A transaction that starts as a reader and writes later fails at once when another has written meanwhile.
+            reads = connection.get_execution_options().get("reads")
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+        return engine, engine.execution_options(reads=True)
+
+    def _prepare(self, engine: sql.Engine) -> None:
+        """See to it that the tables are those of HEAD: a file is upgraded on the way, a server's database is not."""
+        if self.is_sqlite and self.file is None:
+            METADATA.create_all(engine)
+            return
+        with engine.connect() as connection:
+            found = _revision(connection)
+        if found != HEAD:
+            if not self.is_sqlite:
+                raise DatabaseUnavailable(
+                    f"the tables are at revision {found}, and this version of chainrule needs {HEAD}: "
+                    "run `chainrule db upgrade`, or a newer chainrule"
+                )
+            self._migrate(engine)
+        self._opened = None if self.file is None else os.stat(self.file)
+
+    def _migrate(self, engine: sql.Engine) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with engine.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_UPGRADES)))
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, HEAD)
+            except CommandError as error:
+                raise DatabaseUnavailable(f"the tables cannot be upgraded to revision {HEAD}: {error}") from error
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the many errors that mean "not now" into one."""
+        try:
+            yield
+        except _OUR_FAULT:
+            raise
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            raise DatabaseUnavailable(str(getattr(error, "orig", None) or error).strip()) from error
+
+    def _check_file(self) -> None:
+        """Refuse to go on with a file that has been deleted: what is written to it would be lost with this process."""
+        if self.file is None or self._opened is None:
+            return
+        try:
+            if os.path.samestat(os.stat(self.file), self._opened):
+                return
+        except OSError:
+            pass
+        raise DatabaseUnavailable(f"{self.file} was deleted or replaced; start the server again")
+
+
+_NOW = sql.select(clock())
+
+
+def _json_text(data: Any) -> str:
+    return data if isinstance(data, Written) else jsonio.dumps(data)
+
+
+def _revision(connection: sql.Connection) -> str | None:
+    """Return the revision of the tables; None where there are none, or those that no migration made."""
+    if not sql.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.scalar(sql.text("SELECT version_num FROM alembic_version"))
+    return None if found is None else str(found)
