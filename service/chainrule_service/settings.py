@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 
@@ -93,6 +94,9 @@ class Settings:
         log_level: the least that is logged: debug, info (a line for each request), warning or error.
         metrics_host: the address to listen on for Prometheus.
         metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
+        webhooks: whether jobs may name a URL that is told of their end.
+        webhook_networks: the operator's own networks that such a URL may lead to, by http too; public addresses it may
+            lead to anyway. In the environment, addresses with a prefix length, separated by commas.
         limits: what differs from the defaults of `LIMITS`.
     """
 
@@ -107,6 +111,8 @@ class Settings:
     log_level: str = "warning"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    webhooks: bool = False
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,6 +182,8 @@ class Settings:
             log_level=str(given.get("log_level", cls.log_level)).lower(),
             metrics_host=str(given.get("metrics_host", cls.metrics_host)),
             metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,
+            webhooks=_boolean("webhooks", given.get("webhooks", cls.webhooks)),
+            webhook_networks=_networks("webhook_networks", str(given.get("webhook_networks", ""))),
             limits=limits,
         )
 
@@ -219,3 +227,10 @@ def _boolean(name: str, value: object) -> bool:
     if word not in ("1", "true", "yes", "0", "false", "no"):
         raise SettingsError(f"{name} must be one of 1, true, yes, 0, false, no, and is {value!r}")
     return word in ("1", "true", "yes")
+
+
+def _networks(name: str, value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(network.strip()) for network in value.split(",") if network.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name} must be networks like 10.0.0.0/8, separated by commas: {error}") from None
