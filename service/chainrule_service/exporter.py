@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chainrule_engine import ENGINE
-from chainrule_service import metrics, workers
+from chainrule_service import workers
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
@@ -26,46 +22,19 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 
-@contextmanager
-def exporting(settings: Settings) -> Iterator[None]:
-    """Count meanwhile, in this process and its children, and serve what they count; nothing where no port is set.
-
-    To be entered before anything forks and before any thread starts.
-    """
-    if settings.metrics_port is None:
-        yield
-        return
-    folder = Path(tempfile.mkdtemp(prefix="chainrule-metrics-"))
-    metrics.enable(folder)
-    parent, exporter = os.getpid(), os.fork()
-    if exporter == 0:
-        try:
-            _serve(settings, parent)
-        finally:
-            os._exit(1)
-    try:
-        yield
-    finally:
-        if os.getpid() == parent:  # gunicorn's workers leave this way too
-            with suppress(ProcessLookupError, ChildProcessError):  # it died, and gunicorn has taken note of that
-                os.kill(exporter, signal.SIGTERM)
-                os.waitpid(exporter, 0)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _serve(settings: Settings, parent: int) -> None:
-    """Answer scrapes until the parent ends, or says so."""
+def run(settings: Settings) -> None:
+    """Answer scrapes until a signal ends this process."""
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it was forked with its parent's handlers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everyone; the parent decides
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: os._exit(0))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(Recorded(settings))
-    assert settings.metrics_port is not None
-    start_http_server(settings.metrics_port, settings.metrics_host, registry)
-    while os.getppid() == parent:
+    start_http_server(settings.metrics_port or 0, settings.metrics_host, registry)
+    parent = os.getppid()
+    while os.getppid() == parent:  # where no signal tells of its end
         time.sleep(1)
 
 

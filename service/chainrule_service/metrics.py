@@ -1,4 +1,4 @@
-"""What is counted and timed for Prometheus: the one table of it. Everything here does nothing until `enable`.
+"""What is counted and timed for Prometheus: the one table of it. Everything here does nothing before `counting`.
 
 A server is several processes, so prometheus-client runs in its multiprocess mode: each process keeps its numbers in
 files of its own in one folder, and what a process that died had counted still counts. `exporter` adds the files up.
@@ -7,7 +7,10 @@ files of its own in one folder, and what a process that died had counted still c
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sql
@@ -66,15 +69,21 @@ DATABASE_ERRORS = Meter("database_errors", "Statements and connections that the 
 _TABLE = (REQUESTS, CLAIMS, ENDED, CHUNKS, LEASES_LOST, DELIVERIES, DATABASE_ERRORS)
 
 
-def enable(folder: Path) -> None:
-    """Count from now on, in this process and in those that it forks, into files in `folder`.
+@contextmanager
+def counting() -> Iterator[None]:
+    """Count meanwhile, in this process and in those that it forks.
 
-    Nothing may have imported prometheus_client before: it looks for the folder once, when it is imported.
+    Nothing may have imported prometheus-client before: it looks for the folder once, when it is imported.
     """
-    os.environ[_FOLDER] = str(folder)
+    folder = tempfile.mkdtemp(prefix="chainrule-metrics-")
+    os.environ[_FOLDER] = folder
     for meter in _TABLE:
         meter.enable()
     sql.event.listen(sql.Engine, "handle_error", _database_error)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _database_error(context: sql.ExceptionContext) -> None:

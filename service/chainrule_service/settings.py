@@ -63,7 +63,10 @@ _TABLE = (
         10_000_000_000,
         "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
-    Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
+    Limit(
+        "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
+    ),
+    Limit("job_seconds", 3_600, 604_800, "seconds for which a queued job may run, in all attempts together"),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
     Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
     Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
@@ -89,6 +92,9 @@ class Settings:
         database_url: the PostgreSQL database that holds it instead, `postgresql+psycopg://user@host/name`.
         workers: server processes.
         threads: threads in each of them.
+        job_workers: processes that run the jobs of the queue.
+        lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
+            taken for dead after so long.
         insecure: whether to listen on an address that others can reach, although nothing asks who they are.
         broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
         log_level: the least that is logged: debug, info (a line for each request), warning or error.
@@ -106,6 +112,8 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
     workers: int = 1
     threads: int = 16
+    job_workers: int = 1
+    lease_seconds: int = 5
     insecure: bool = False
     broker_url: str | None = field(default=None, repr=False)  # it may hold a password
     log_level: str = "warning"
@@ -116,7 +124,13 @@ class Settings:
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("port", 0, 65_535), ("workers", 1, 256), ("threads", 2, 256)):
+        for name, low, high in (
+            ("port", 0, 65_535),
+            ("workers", 1, 256),
+            ("threads", 2, 256),
+            ("job_workers", 0, 256),
+            ("lease_seconds", 1, 3_600),
+        ):
             _check(name, getattr(self, name), low, high)
         if self.metrics_port is not None:
             _check("metrics_port", self.metrics_port, 1, 65_535)
@@ -177,6 +191,8 @@ class Settings:
             database_url=str(given["database_url"]) if "database_url" in given else None,
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
+            job_workers=_integer("job_workers", given.get("job_workers", min(_cores(), 8))),
+            lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
             broker_url=str(given["broker_url"]) if "broker_url" in given else None,
             log_level=str(given.get("log_level", cls.log_level)).lower(),

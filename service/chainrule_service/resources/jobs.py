@@ -3,59 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Mapping
 
 from flask import Response, request
 from flask_smorest import Blueprint
 
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.training import STOP_REASONS
-from chainrule_service import jobs, training
+from chainrule_service import jobs, runner, training
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
-from chainrule_service.evaluation import EvaluationRequest
 from chainrule_service.exchange import answer, read_body, service, takes_query, whole_number_parameter
-from chainrule_service.fields import Choice, Envelope, JsonSchema, Object, Raw
+from chainrule_service.fields import Choice, Envelope, JsonSchema, Raw
 from chainrule_service.problems import RequestError
-from chainrule_service.settings import Settings
-from chainrule_service.store import TERMINAL, Job
+from chainrule_service.store import TERMINAL, Job, worker_name
 
 blueprint = Blueprint("jobs", __name__, description="Trainings and evaluations that are recorded.")
-
-
-_EVALUATION = Object(EvaluationRequest)
-
-
-def _training(spec: Any, settings: Settings) -> jobs.Task:
-    loaded = training.read(spec)
-    # A large model is long work before its first step.
-    with service().room_for(training.preparing(loaded)):
-        return jobs.training_task(loaded, settings)
-
-
-def _evaluation(spec: Any, settings: Settings) -> jobs.Task:
-    return jobs.evaluation_task(_EVALUATION.read(spec), spec, settings)
-
-
-#: How each type of job reads its specification, with paths relative to it.
-_READERS: Mapping[str, Callable[[Any, Settings], jobs.Task]] = {"training": _training, "evaluation": _evaluation}
 
 
 class JobRequest(Envelope):
     """What a job is."""
 
-    type = Choice(_READERS, required=True)
+    type = Choice(jobs.TYPES, required=True)
     spec = Raw(
         {"anyOf": [ref("NetworkTrainingRequest"), ref("GraphTrainingRequest"), ref("EvaluationRequest")]}, required=True
     )
 
 
 _REQUEST = JobRequest()
+_NEVER = threading.Event()  # a request is not stopped midway
 
 _TIME = {"type": "string", "format": "date-time"}
 _JOB: dict[str, JsonSchema] = {
     "id": {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
-    "type": {"type": "string", "enum": list(_READERS)},
+    "type": {"type": "string", "enum": list(jobs.TYPES)},
     "state": {"type": "string", "enum": ["running", *TERMINAL]},
     "progress": or_null(
         record(
@@ -136,12 +117,17 @@ def create_job() -> Response:
     shared = service()
     loaded = read_body(_REQUEST)
     try:
-        task = _READERS[loaded["type"]](loaded["spec"], shared.settings)
+        task = jobs.read(loaded["type"], loaded["spec"], shared.settings, shared.room_for)
     except (InvalidInput, LimitExceeded) as error:
         raise error.under("spec") from None
     jobs.check_cost(task, shared.settings)
     with shared.room_for(task.cost):
-        job = jobs.to_wire(jobs.run(task, shared.store))
+        submission = shared.store.submit(
+            jobs.record_of(task), claimed_by=worker_name(), lease=shared.settings.lease_seconds
+        )
+        if submission.claim is not None:
+            runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
+    job = jobs.to_wire(_find(submission.job["id"]))
     return answer(job, 201, {"Location": job["links"]["self"]})
 
 
