@@ -14,15 +14,14 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
 from chainrule_service import metrics, readiness
-from chainrule_service.database import Database
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
-from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations
+from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations, webhooks
 from chainrule_service.settings import Settings
-from chainrule_service.store import Store
+from chainrule_service.webhooks import open_store
 
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
-RESOURCES: tuple[ModuleType, ...] = (evaluations, gradient_checks, jobs, operations, limits, meta, docs)
+RESOURCES: tuple[ModuleType, ...] = (evaluations, gradient_checks, jobs, webhooks, operations, limits, meta, docs)
 
 _log = logging.getLogger(__name__)
 _PATH = ("SCRIPT_NAME", "PATH_INFO")
@@ -108,7 +107,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     observed = settings.metrics_port is not None or settings.log_level in ("debug", "info")
     app = (Observed if observed else Application)(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    shared = app.extensions["chainrule"] = Service(settings, Store(Database(settings.database), settings))
+    shared = app.extensions["chainrule"] = Service(settings, open_store(settings))
     app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)

@@ -79,6 +79,11 @@ def service() -> Service:
     return found
 
 
+def owner() -> str:
+    """Return whose the objects of this request are."""
+    return ""
+
+
 def takes_query(*names: str) -> Callable[[View], View]:
     """Name the query parameters that a view reads; every other one is refused."""
 

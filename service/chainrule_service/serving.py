@@ -27,6 +27,7 @@ from chainrule_service.job_worker import work
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import Store, worker_name
 from chainrule_service.supervisor import Child, Supervisor, end_with_parent
+from chainrule_service.webhooks import open_store
 from chainrule_service.worker import Worker
 
 #: An address may be in use for so long after the end of a server that was killed.
@@ -171,7 +172,7 @@ def _open(settings: Settings) -> Store:
     if settings.database is None:
         raise SettingsError("a server keeps its jobs in a data folder or a database; name a folder with --data")
     # The process that looks after the others must not wait for long.
-    store = Store(Database(settings.database, patience=2), settings)
+    store = open_store(settings, patience=2)
     try:
         store.check()
     except DatabaseUnavailable as error:
@@ -265,7 +266,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         def child_exit(server: Any, worker: Any) -> None:
             # The master must not be kept from its other workers for long.
-            store = Store(Database(self.settings.database, patience=2), self.settings)
+            store = open_store(self.settings, patience=2)
             try:
                 store.expire_worker(worker_name(worker.pid), cause="the server process that ran it died")
             except DatabaseUnavailable:

@@ -32,7 +32,7 @@ from chainrule_service.database import METADATA, Database, DatabaseUnavailable, 
 from chainrule_service.egress import MAX_URL, Resolve
 from chainrule_service.fields import Choice, Envelope, ListOf, Text, refuse
 from chainrule_service.settings import Settings
-from chainrule_service.store import JOBS, TERMINAL, iso
+from chainrule_service.store import JOBS, TERMINAL, Store, iso
 
 Delivery = dict[str, Any]
 
@@ -130,6 +130,18 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
+def open_store(settings: Settings, patience: float = 30) -> Store:
+    """Return the store that the settings name, whose jobs tell of their end where webhooks are on.
+
+    Every process of the service opens its store here: one that did not would end jobs in silence.
+
+    Args:
+        settings: the service's.
+        patience: the seconds to wait for another process that writes.
+    """
+    return Store(Database(settings.database, patience), settings, jobs_ended if settings.webhooks else None)
+
+
 def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
     """Record, in the transaction that ends jobs, a message about each of them that asks for one."""
     asking = sql.select(*_TOLD).where(JOBS.c.id.in_(ids) & JOBS.c.webhook.is_not(None))
@@ -148,7 +160,7 @@ def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
         connection.execute(sql.insert(DELIVERIES).values(delivery))
 
 
-def _payload(event: str, job: Mapping[str, Any]) -> str:
+def _payload(event: str, job: sql.RowMapping) -> str:
     """Return a message: small whatever the job, for it has neither specification nor result."""
     times = {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished")}
     data = {name: job[name] for name in ("id", "type", "state", "labels")} | times

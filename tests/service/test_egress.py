@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -16,12 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from chainrule_service.egress import MAX_ANSWER, Answer, NoAnswer, Refused, check_url, is_public, post
 from tests.service.receivers import Receiver, answers, receiver
 
+from chainrule_service.egress import MAX_ANSWER, Answer, NoAnswer, Refused, check_url, is_public, post
+
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
-#: IANA's registries of special-purpose addresses for IPv4 and IPv6, IPv4's and IPv6's multicast, and what was given back.
+#: IANA's registries of special-purpose addresses for IPv4 and IPv6, what is multicast, and what was given back.
 SPECIAL = """
     0.0.0.0/8 0.0.0.0/32 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.0.0/29
     192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24
@@ -30,8 +31,11 @@ SPECIAL = """
     ::/128 ::1/128 ::/96 ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001::/32
     2001:1::1/128 2001:1::2/128 2001:1::3/128 2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28
     2001:30::/28 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
-""".split()
-PUBLIC = "1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.0 172.32.0.1 192.0.1.1 223.255.255.254 2001:200::1 2606:4700::1111 2a00::1"
+""".split()  # noqa: SIM905  # a list of so many would hide them
+#: On both sides of such blocks, and well-known ones.
+PUBLIC = """
+    1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.0 172.32.0.1 192.0.1.1 223.255.255.254 2001:200::1 2606:4700::1111 2a00::1
+""".split()  # noqa: SIM905
 
 
 @st.composite
@@ -52,7 +56,7 @@ def test_the_ends_of_special_blocks_are_not_public(block: str):
     assert not is_public(network[-1])
 
 
-@pytest.mark.parametrize("address", PUBLIC.split())
+@pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address: str):
     assert is_public(ipaddress.ip_address(address))
 
@@ -131,10 +135,8 @@ def test_the_operators_own_networks():
 
 @given(st.text(max_size=60) | st.text(max_size=40).map("https://{}".format))
 def test_any_text_is_taken_or_refused(url: str):
-    try:
+    with contextlib.suppress(Refused):
         check_url(url, ())
-    except Refused as error:
-        assert str(error)
 
 
 # ------------------------------------------------------------------------------------------------------------ requests
@@ -386,7 +388,7 @@ def test_a_certificate_for_another_name(
     there, _ = tls_receiver
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     url = there.url.replace("127.0.0.1", "other.example")
-    with pytest.raises(NoAnswer, match="(?i)hostname mismatch"):
+    with pytest.raises(NoAnswer, match=r"(?i)hostname mismatch"):
         post(url, b"{}", {}, LOOPBACK, resolve=resolver("127.0.0.1"))
     assert not there.requests
 

@@ -21,6 +21,7 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.service.receivers import Receiver, answers, receiver
 
 from chainrule.webhooks import WebhookVerificationError, verify
 from chainrule_engine import ENGINE
@@ -28,44 +29,51 @@ from chainrule_engine.errors import InvalidInput
 from chainrule_service import webhooks
 from chainrule_service.database import Database
 from chainrule_service.settings import Settings
-from chainrule_service.store import Store, worker_name
+from chainrule_service.store import JOBS, Store, worker_name
 from chainrule_service.webhooks import DELAYS, DELIVERIES, EVENTS, JITTER, SECRETS, deliver_due, retry_delay
-from tests.service.receivers import Receiver, answers, receiver
 
 SETTINGS = Settings(webhooks=True, webhook_networks=(ipaddress.ip_network("127.0.0.0/8"),))
 POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
 ME = worker_name()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    """Give an empty database of each kind."""
-    if request.param == "memory":
-        yield None
-    elif request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
-    else:
-        engine = sql.create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
-        name = f"test_{randomness.token_hex(8)}"
-        try:
-            with engine.connect() as connection:
-                connection.execute(sql.text(f"CREATE DATABASE {name}"))
-        except sql.exc.OperationalError:
-            engine.dispose()
-            if os.environ.get("CI"):
-                raise
-            pytest.skip("no PostgreSQL listens on 127.0.0.1:5432")
-        yield f"{POSTGRES}/{name}"
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """Give a database of PostgreSQL with the tables."""
+    engine = sql.create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
+    name = f"test_{randomness.token_hex(8)}"
+    try:
         with engine.connect() as connection:
-            connection.execute(sql.text(f"DROP DATABASE {name} WITH (FORCE)"))
+            connection.execute(sql.text(f"CREATE DATABASE {name}"))
+    except sql.exc.OperationalError:
         engine.dispose()
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("no PostgreSQL listens on 127.0.0.1:5432")
+    database = Database(f"{POSTGRES}/{name}")
+    database.upgrade()
+    database.close()
+    yield f"{POSTGRES}/{name}"
+    with engine.connect() as connection:
+        connection.execute(sql.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    """Give a database of each kind."""
+    if request.param == "postgresql":
+        server: str = request.getfixturevalue("postgresql")
+        return server
+    return None if request.param == "memory" else f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
 
 
 @pytest.fixture
 def store(url: str | None) -> Iterator[Store]:
-    database = Database(url)
-    database.upgrade()
-    store = Store(database, SETTINGS, webhooks.jobs_ended)
+    store = Store(Database(url), SETTINGS, webhooks.jobs_ended)
+    with store.database.transaction() as connection:  # what the test before has left
+        for table in (JOBS, SECRETS):
+            connection.execute(sql.delete(table))
     yield store
     store.close()
 
@@ -311,7 +319,7 @@ def test_a_slow_receiver_does_not_hold_up_the_others(store: Store):
     assert {delivery["state"] for delivery in deliveries(store)} == {"delivered"}
 
 
-# ---------------------------------------------------------------------------------------------------------- many at once
+# --------------------------------------------------------------------------------------------------------- many at once
 
 PROGRAM = """
 import ipaddress, os, signal, sys
@@ -493,7 +501,7 @@ def test_the_signature_is_the_published_one():
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-# --------------------------------------------------------------------------------------------------- schedule and schema
+# -------------------------------------------------------------------------------------------------- schedule and schema
 
 
 def test_the_schedule():
