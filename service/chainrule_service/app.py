@@ -14,8 +14,11 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
 from chainrule_service import metrics, readiness
+from chainrule_service.access import Access
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
+from chainrule_service.keys import Keys
+from chainrule_service.rates import Rates
 from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations, webhooks
 from chainrule_service.settings import Settings
 from chainrule_service.webhooks import open_store
@@ -63,7 +66,7 @@ class Application(Flask):
         """Answer the request, in whatever way it goes."""
         request = request_ctx.request
         try:
-            guard(request)
+            guard(request, self.extensions["chainrule"])
             returned = self.dispatch_request()
         except Exception as error:
             returned = answer_error(error)
@@ -107,7 +110,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     observed = settings.metrics_port is not None or settings.log_level in ("debug", "info")
     app = (Observed if observed else Application)(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    shared = app.extensions["chainrule"] = Service(settings, open_store(settings))
+    store = open_store(settings)
+    # Nobody but this process could make a key in its memory, so it does not look for one.
+    keys = None if settings.database is None else Keys(store.database)
+    shared = app.extensions["chainrule"] = Service(settings, store, Access(settings, keys, Rates(store.database)))
     app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)

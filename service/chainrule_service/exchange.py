@@ -16,6 +16,7 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from chainrule_service import jsonio
+from chainrule_service.access import Access, Caller
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _MARK = "chainrule.request_id"  # in the environment of a request
+_CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SHORT = 200_000  # node evaluations: a fraction of a second
 _ROOM = nullcontext()
@@ -47,6 +49,7 @@ class Service:
 
     settings: Settings
     store: Store
+    access: Access
     draining: threading.Event = field(default_factory=threading.Event)  # set when the process has begun to end
     slots: threading.BoundedSemaphore = field(init=False)
 
@@ -80,8 +83,37 @@ def service() -> Service:
 
 
 def owner() -> str:
-    """Return whose the objects of this request are."""
-    return ""
+    """Return whose the objects of this request are: the id of its API key, or "" where none is asked for."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    return caller.key.id if caller else ""
+
+
+def own_limit(name: str) -> int | None:
+    """Return the value that this request's API key has of its own for a limit, or None: then the setting counts."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    return caller.key.limits.get(name) if caller else None
+
+
+def charge(work: int) -> None:
+    """Count work, in node evaluations, that this request is going to cause.
+
+    Raises:
+        RequestError: its key has used up its day (429).
+        LimitExceeded: its key may not do as much in a whole day (422).
+    """
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        service().access.charge(caller, work)
+
+
+def needs(scope: str | None) -> Callable[[View], View]:
+    """Declare which scope of an API key a view needs; None opens it to everybody. Without, nobody's key opens it."""
+
+    def mark(view: View) -> View:
+        view.scope = scope  # type: ignore[attr-defined]
+        return view
+
+    return mark
 
 
 def takes_query(*names: str) -> Callable[[View], View]:
@@ -116,13 +148,15 @@ def request_id() -> str:
 # What runs in every request is given the request itself: each look through Flask's `request` takes a microsecond.
 
 
-def guard(request: Request) -> None:
+def guard(request: Request, shared: Service) -> None:
     """Refuse, before its view runs, a request that no view should see."""
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
     environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     if request.routing_exception is not None:
         return
+    if not shared.access.is_open():
+        _admit(request, shared.access)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
     if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
@@ -139,11 +173,25 @@ def guard(request: Request) -> None:
                 raise RequestError("invalid-request", detail, parameter=name)
 
 
+def _admit(request: Request, access: Access) -> None:
+    """Refuse a request whose key does not open its view, or that has none."""
+    if request.endpoint == "static":
+        return
+    view = current_app.view_functions[str(request.endpoint)]
+    if not hasattr(view, "scope"):
+        raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
+    if view.scope is not None:
+        caller = request.environ[_CALLER] = access.authenticate(request.environ)
+        access.authorise(caller, view.scope)
+
+
 def finish(request: Request, response: Response) -> Response:
     """Add the headers that every answer carries."""
     headers = response.headers
     headers.add("X-Request-Id", request.environ.get(_MARK, ""))
     headers.add("X-Content-Type-Options", "nosniff")
+    if caller := request.environ.get(_CALLER):
+        headers.update(caller.headers())
     if request.endpoint != "static":
         headers["Cache-Control"] = "no-store"
     if request.method == "OPTIONS" and response.status_code == 200:

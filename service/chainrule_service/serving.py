@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import ipaddress
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +23,7 @@ from chainrule_service import exporter, logs, metrics
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.job_worker import work
+from chainrule_service.keys import Keys
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import Store, worker_name
 from chainrule_service.supervisor import Child, Supervisor, end_with_parent
@@ -40,8 +40,9 @@ def serve(settings: Settings) -> int:
     A supervisor starts gunicorn and the job workers, all around one jobs table.
 
     Raises:
-        SettingsError: the address is open to others and nobody said that this is meant, or it cannot be had, or the
-            data folder or the database cannot be used, or another server uses the folder, or CHAINRULE_ENGINE names no
+        SettingsError: the address is open to others, there is no API key and nobody said that this is meant, or it
+            cannot be had, or the data folder or the database cannot be used, or another server uses the folder, or
+            CHAINRULE_ENGINE names no
             engine.
     """
     check_address(settings)
@@ -106,19 +107,25 @@ def upgrade(settings: Settings) -> None:
 
 
 def check_address(settings: Settings) -> None:
-    """Refuse an address that others can reach, unless that is meant.
+    """Refuse an address that others can reach while there is no API key, unless that is meant.
 
     Raises:
-        SettingsError: it is such an address.
+        SettingsError: it is such an address, or whether there is a key cannot be found out.
     """
-    if settings.insecure or settings.host == "localhost":
+    if settings.private:
         return
-    with suppress(ValueError):
-        if ipaddress.ip_address(settings.host.strip("[]")).is_loopback:
-            return
+    if settings.database is not None:
+        try:
+            with closing(Database(settings.database)) as database:
+                # A file is not made for the question.
+                if (database.file is None or database.file.exists()) and Keys(database).exist():
+                    return
+        except (OSError, DatabaseUnavailable) as error:
+            raise SettingsError(f"whether there is an API key cannot be found out: {error}") from None
     raise SettingsError(
-        f"refusing to listen on {settings.host}: others could reach it, and the service asks nobody who they are. "
-        "Listen on 127.0.0.1, or say --insecure (CHAINRULE_INSECURE=1) if the network itself keeps strangers out"
+        f"refusing to listen on {settings.host}: others could reach it, and there is no API key yet that the service "
+        "could ask for. Make one with `chainrule keys create`, or listen on 127.0.0.1, or say --insecure "
+        "(CHAINRULE_INSECURE=1) if the network itself keeps strangers out"
     )
 
 

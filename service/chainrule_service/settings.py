@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -31,6 +33,14 @@ class Limit:
     default: int
     maximum: int
     description: str
+
+    def check(self, number: int) -> None:
+        """Refuse a value that may not be set.
+
+        Raises:
+            SettingsError: it is none from 1 to the maximum.
+        """
+        _check(f"limit {self.name}", number, 1, self.maximum)
 
 
 _TABLE = (
@@ -67,6 +77,13 @@ _TABLE = (
         "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
     ),
     Limit("job_seconds", 3_600, 604_800, "seconds for which a queued job may run, in all attempts together"),
+    Limit("requests_per_minute", 6_000, 1_000_000, "requests with one API key in a minute, all at once or spread"),
+    Limit(
+        "work_per_day",
+        100_000_000_000,
+        10**15,
+        "estimated work of the evaluations, gradient checks and jobs of one API key in a day, in the unit of job_work",
+    ),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
     Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
     Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
@@ -95,7 +112,7 @@ class Settings:
         job_workers: processes that run the jobs of the queue.
         lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
             taken for dead after so long.
-        insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        insecure: whether to listen on an address that others can reach, although no API key exists yet.
         broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
         log_level: the least that is logged: debug, info (a line for each request), warning or error.
         metrics_host: the address to listen on for Prometheus.
@@ -143,7 +160,7 @@ class Settings:
         for name, number in self.limits.items():
             if name not in LIMITS:
                 raise SettingsError(f"there is no limit {name!r}; the limits are {', '.join(LIMITS)}")
-            _check(f"limit {name}", number, 1, LIMITS[name].maximum)
+            LIMITS[name].check(number)
         object.__setattr__(
             self, "limits", MappingProxyType({n: d.default for n, d in LIMITS.items()} | dict(self.limits))
         )
@@ -154,6 +171,15 @@ class Settings:
         if self.database_url is not None:
             return _POSTGRESQL.sub("postgresql+psycopg://", self.database_url)
         return None if self.data is None else f"sqlite:///{self.data / FILE}"
+
+    @property
+    def private(self) -> bool:
+        """Whether this machine alone reaches the address, or someone said that the network keeps strangers out."""
+        if self.insecure or self.host == "localhost":
+            return True
+        with suppress(ValueError):
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        return False
 
     @classmethod
     def names(cls) -> set[str]:

@@ -197,7 +197,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
         kind = PROBLEM_TYPES[slug]
         metrics.REQUESTS.observe(time.monotonic() - arrival.since, "other", "none", str(kind.status))
         mark = secrets.token_hex(16)
-        members = {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "detail": detail}
+        members = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
         body = jsonio.dumps(members | {"request_id": mark}).encode()
         retry = "Retry-After: 5\r\n" if kind.status == 503 else ""
         head = (

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sql
 from flask import Flask
 from flask.testing import FlaskClient
 
 from chainrule_service.app import create_app
+from chainrule_service.database import Database
 from chainrule_service.documented import NEURON
 
 Call = Callable[..., Any]
@@ -74,3 +79,45 @@ def neuron() -> dict[str, Any]:
     """The lecture's neuron, to change at will."""
     copy: dict[str, Any] = json.loads(json.dumps(NEURON))
     return copy
+
+
+POSTGRES = sql.make_url(
+    os.environ.get("CHAINRULE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+)
+
+
+@contextlib.contextmanager
+def postgres():
+    """A database of its own on a real server, which is gone afterwards."""
+    server = sql.create_engine(POSTGRES, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+    name = f"keys_{uuid.uuid4().hex}"
+    try:
+        with server.connect() as connection:
+            connection.execute(sql.text(f"CREATE DATABASE {name}"))
+    except sql.exc.OperationalError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no PostgreSQL answers at {POSTGRES.host}:{POSTGRES.port}")
+    try:
+        yield POSTGRES.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(sql.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request, tmp_path):
+    """Where a database is that nobody else uses."""
+    if request.param == "postgresql":
+        with postgres() as url:
+            yield url
+    else:
+        yield None if request.param == "memory" else f"sqlite:///{tmp_path / 'chainrule.sqlite3'}"
+
+
+@pytest.fixture
+def database(url):
+    with contextlib.closing(Database(url)) as database:
+        database.upgrade()
+        yield database

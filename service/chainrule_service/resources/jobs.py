@@ -13,7 +13,7 @@ from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.training import STOP_REASONS
 from chainrule_service import jobs, runner, training
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
-from chainrule_service.exchange import answer, read_body, service, takes_query, whole_number_parameter
+from chainrule_service.exchange import answer, charge, needs, read_body, service, takes_query, whole_number_parameter
 from chainrule_service.fields import Choice, Envelope, JsonSchema, Raw
 from chainrule_service.problems import RequestError
 from chainrule_service.store import TERMINAL, Job, worker_name
@@ -112,6 +112,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     },
     answers={201: ("The job, which has ended: its state says how.", ref("Job"))},
 )
+@needs("jobs")
 def create_job() -> Response:
     """Run a job and record it. One that would take too long is refused."""
     shared = service()
@@ -122,6 +123,7 @@ def create_job() -> Response:
         raise error.under("spec") from None
     jobs.check_cost(task, shared.settings)
     with shared.room_for(task.cost):
+        charge(task.cost)
         submission = shared.store.submit(
             jobs.record_of(task), claimed_by=worker_name(), lease=shared.settings.lease_seconds
         )
@@ -140,6 +142,7 @@ def create_job() -> Response:
         {"name": "cursor", "schema": {"type": "string"}, "description": "The next_cursor of the page before."},
     ),
 )
+@needs("jobs")
 def list_jobs() -> Response:
     """List the jobs, newest first."""
     shared = service()
@@ -156,6 +159,7 @@ def list_jobs() -> Response:
 
 @blueprint.get("/v1/jobs/<job_id>")
 @documented(answers={200: ("The job.", ref("Job"))}, errors=(404,))
+@needs("jobs")
 def get_job(job_id: str) -> Response:
     """Return a job with its specification and its result."""
     return answer(jobs.to_wire(_find(job_id)))
@@ -163,6 +167,7 @@ def get_job(job_id: str) -> Response:
 
 @blueprint.delete("/v1/jobs/<job_id>")
 @documented(answers={204: ("It is deleted.", None)}, errors=(404, 409))
+@needs("jobs")
 def delete_job(job_id: str) -> Response:
     """Delete a job that has ended."""
     if not service().store.delete(job_id):
