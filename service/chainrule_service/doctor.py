@@ -49,10 +49,15 @@ class Finding:
     remedy: str = ""
 
 
-def examine(environ: Mapping[str, str]) -> list[Finding]:
-    """Make every check that the settings give a reason for, in the order in which what is wrong should be mended."""
+def examine(environ: Mapping[str, str], **overrides: object) -> list[Finding]:
+    """Make every check that the settings give a reason for, in the order in which what is wrong should be mended.
+
+    Args:
+        environ: the environment of the service.
+        overrides: settings that win over it, as `Settings.from_env` takes them.
+    """
     try:
-        settings = Settings.from_env(environ)
+        settings = Settings.from_env(environ, **overrides)
     except SettingsError as error:
         return [Finding("settings", "fail", str(error), "correct that variable")]
     findings = [_unknown_variables(environ)]
@@ -67,6 +72,11 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     finally:
         store.close()
     return findings
+
+
+def is_sound(findings: Sequence[Finding]) -> bool:
+    """Tell whether nothing is broken, although something may be doubtful."""
+    return all(finding.verdict != "fail" for finding in findings)
 
 
 def render(findings: Sequence[Finding], *, as_json: bool) -> str:
@@ -86,7 +96,7 @@ def _name(check: Callable[..., object]) -> str:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Finding:
-    known = {*Settings.names(), *_OTHERS}
+    known = {name.upper() for name in Settings.names()} | _OTHERS
     given = {name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)}
     unknown = {name for name in given if name not in known and not name.startswith("LIMIT_")}
     if unknown:

@@ -61,8 +61,10 @@ REQUESTS = Meter(
 )
 CLAIMS = Meter("job_claims", "Jobs that a worker has begun or taken up again.")
 ENDED = Meter("jobs_ended", "Jobs that have ended.", "type", "state")
-CHUNKS = Meter("job_chunk_seconds", "Chunks of jobs, from one checkpoint to the next.", seconds=True)
-LEASES_LOST = Meter("job_leases_lost", "Runs of jobs that stopped because another worker had taken the job over.")
+CHUNKS = Meter("job_chunk_seconds", "Chunks of jobs, with the checkpoint of the one before.", seconds=True)
+LEASES_LOST = Meter(
+    "job_leases_lost", "Runs of jobs that stopped because another worker had the job, or the database was away."
+)
 DELIVERIES = Meter("webhook_deliveries", "Attempts to deliver a webhook.", "outcome")
 DATABASE_ERRORS = Meter("database_errors", "Statements and connections that the database refused or lost.")
 

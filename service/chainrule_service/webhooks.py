@@ -27,7 +27,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError
 
 from chainrule_engine import ENGINE
-from chainrule_service import egress, jsonio
+from chainrule_service import egress, jsonio, metrics
 from chainrule_service.database import METADATA, Database, DatabaseUnavailable, clock
 from chainrule_service.egress import MAX_URL, Resolve
 from chainrule_service.fields import Choice, Envelope, ListOf, Text, refuse
@@ -350,6 +350,7 @@ def _attempt(database: Database, settings: Settings, delivery: Delivery, resolve
         detail = None if 200 <= status < 300 else f"the answer was {status}"
     except (egress.Refused, egress.NoAnswer) as error:
         detail = str(error)[:300]
+    metrics.DELIVERIES.count("delivered" if detail is None else "failed")
     delay = retry_delay(delivery["attempts"], random.random(), retry_after)
     outcome: dict[str, Any]
     if detail is None:

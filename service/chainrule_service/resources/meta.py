@@ -73,6 +73,6 @@ def readyz() -> Response:
         except (NotReady, DatabaseUnavailable) as error:
             failed.append(f"{name}: {error}")
     if failed:
-        current_app.logger.error("not ready: %s", "; ".join(failed))
+        current_app.logger.warning("not ready: %s", "; ".join(failed))
         raise RequestError("service-unavailable", "not ready: " + "; ".join(failed))
     return answer({"status": "ok"})
