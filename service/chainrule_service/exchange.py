@@ -16,6 +16,7 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from chainrule_service import jsonio
+from chainrule_service.access import Access, Caller
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _MARK = "chainrule.request_id"  # in the environment of a request
+_CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SHORT = 200_000  # node evaluations: a fraction of a second
 _ROOM = nullcontext()
@@ -46,16 +48,17 @@ class Service:
     """What the views of one application share.
 
     Attributes:
+        draining: set when the process has begun to end: no answer is kept back any longer.
         slots: a place for each request that may do long work.
         seats: a place for each request that may wait for something to happen.
-        stopping: set once the server is told to stop: what waits is to end.
     """
 
     settings: Settings
     store: Store
+    access: Access
+    draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
     seats: threading.Semaphore = field(init=False)
-    stopping: threading.Event = field(init=False, default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         # At least one thread stays free of both, so that the server answers whatever else it is asked meanwhile.
@@ -92,6 +95,40 @@ def service() -> Service:
     """Return what the current application's views share."""
     found: Service = current_app.extensions["chainrule"]
     return found
+
+
+def owner() -> str:
+    """Return whose the objects of this request are: the id of its API key, or "" where none is asked for."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    return caller.key.id if caller else ""
+
+
+def own_limit(name: str) -> int | None:
+    """Return the value that this request's API key has of its own for a limit, or None: then the setting counts."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    return caller.key.limits.get(name) if caller else None
+
+
+def charge(work: int) -> None:
+    """Count work, in node evaluations, that this request is going to cause.
+
+    Raises:
+        RequestError: its key has used up its day (429).
+        LimitExceeded: its key may not do as much in a whole day (422).
+    """
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        service().access.charge(caller, work)
+
+
+def needs(scope: str | None) -> Callable[[View], View]:
+    """Declare which scope of an API key a view needs; None opens it to everybody. Without, nobody's key opens it."""
+
+    def mark(view: View) -> View:
+        view.scope = scope  # type: ignore[attr-defined]
+        return view
+
+    return mark
 
 
 def takes_query(*names: str) -> Callable[[View], View]:
@@ -149,21 +186,18 @@ def request_id() -> str:
     return request_ctx.request.environ.get(_MARK, "") if has_request_context() else ""
 
 
-def owner() -> str:
-    """Return whose the objects of this request are: nobody's in particular."""
-    return ""
-
-
 # What runs in every request is given the request itself: each look through Flask's `request` takes a microsecond.
 
 
-def guard(request: Request) -> None:
+def guard(request: Request, shared: Service) -> None:
     """Refuse, before its view runs, a request that no view should see."""
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
     environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     if request.routing_exception is not None:
         return
+    if not shared.access.is_open():
+        _admit(request, shared.access)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
     if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
@@ -180,11 +214,25 @@ def guard(request: Request) -> None:
                 raise RequestError("invalid-request", detail, parameter=name)
 
 
+def _admit(request: Request, access: Access) -> None:
+    """Refuse a request whose key does not open its view, or that has none."""
+    if request.endpoint == "static":
+        return
+    view = current_app.view_functions[str(request.endpoint)]
+    if not hasattr(view, "scope"):
+        raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
+    if view.scope is not None:
+        caller = request.environ[_CALLER] = access.authenticate(request.environ)
+        access.authorise(caller, view.scope)
+
+
 def finish(request: Request, response: Response) -> Response:
     """Add the headers that every answer carries."""
     headers = response.headers
     headers.add("X-Request-Id", request.environ.get(_MARK, ""))
     headers.add("X-Content-Type-Options", "nosniff")
+    if caller := request.environ.get(_CALLER):
+        headers.update(caller.headers())
     if request.endpoint != "static":
         headers.setdefault("Cache-Control", "no-store")
     if request.method == "OPTIONS" and response.status_code == 200:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ from tests.service.databases import postgresql
 
 from chainrule_service import runner
 from chainrule_service.app import create_app
+from chainrule_service.database import Database
 from chainrule_service.documented import NEURON
 from chainrule_service.exchange import Service
 from chainrule_service.settings import Settings
@@ -152,3 +154,20 @@ def queue_with(settings_of_a_queue: dict[str, Any]) -> Iterator[Callable[..., Qu
 @pytest.fixture
 def queue(queue_with: Callable[..., Queue]) -> Queue:
     return queue_with()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request, tmp_path):
+    """Where a database is that nobody else uses."""
+    if request.param == "postgresql":
+        with postgresql() as url:
+            yield url
+    else:
+        yield None if request.param == "memory" else f"sqlite:///{tmp_path / 'chainrule.sqlite3'}"
+
+
+@pytest.fixture
+def database(url):
+    with contextlib.closing(Database(url)) as database:
+        database.upgrade()
+        yield database

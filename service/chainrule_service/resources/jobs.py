@@ -21,7 +21,10 @@ from chainrule_service import jobs, runner, training
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
 from chainrule_service.exchange import (
     answer,
+    charge,
     flag_parameter,
+    needs,
+    own_limit,
     owner,
     read_body,
     read_bytes,
@@ -30,13 +33,25 @@ from chainrule_service.exchange import (
     takes_query,
     whole_number_parameter,
 )
-from chainrule_service.fields import Choice, Envelope, Field, JsonSchema, ListOf, Number, Raw, WholeNumber, refuse
+from chainrule_service.fields import (
+    Choice,
+    Envelope,
+    Field,
+    JsonSchema,
+    ListOf,
+    Number,
+    Object,
+    Raw,
+    WholeNumber,
+    refuse,
+)
 from chainrule_service.finding import find
 from chainrule_service.idempotency import idempotency_key
 from chainrule_service.preferences import Preferences, preferences
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.store import STATES, TERMINAL, Job, Submission, worker_name
 from chainrule_service.waiting import wait_for
+from chainrule_service.webhooks import WebhookRequest, check
 
 blueprint = Blueprint("jobs", __name__, description="Trainings and evaluations that are recorded.")
 
@@ -88,6 +103,7 @@ class JobRequest(Envelope):
         most=2_592_000,
         load_default=None,
     )
+    webhook = Object(WebhookRequest, "Where its end is told, if the service tells.", load_default=None)
 
 
 class JobBatchRequest(Envelope):
@@ -278,6 +294,7 @@ _PREFER_WAIT = "`wait=N` waits up to N seconds (30 at most) for its end"
         },
     ),
 )
+@needs("jobs")
 def create_job() -> Response:
     """Record a job. A cheap one is run at once, any other one by a worker."""
     shared = service()
@@ -314,6 +331,7 @@ def create_job() -> Response:
     answers={200: ("What became of each item, in order.", ref("JobBatch"))},
     parameters=(_KEY_HEADER | {"description": "As for a single job; this one is for the whole batch."},),
 )
+@needs("jobs")
 def create_jobs() -> Response:
     """Record several jobs, cheap ones too for workers to run."""
     shared = service()
@@ -358,6 +376,11 @@ def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
     except (InvalidInput, LimitExceeded) as error:
         raise error.under("spec") from None
     jobs.check_cost(task, shared.settings)
+    if loaded["webhook"] is not None:
+        try:
+            check(loaded["webhook"], shared.settings)
+        except InvalidInput as error:
+            raise error.under("webhook") from None
     return task, loaded
 
 
@@ -367,14 +390,20 @@ def _submit(
     """Record a job, and run it if that is to be done here.
 
     Raises:
-        RequestError: the idempotency key is that of another request (422) or of one that is being answered (409).
+        RequestError: the idempotency key is that of another request (422) or of one that is being answered (409); the
+            quota of the API key is used up (429).
+        LimitExceeded: it may not do as much in a whole day.
     """
     shared = service()
-    lease = shared.settings.lease_seconds
-    row = jobs.record_of(task) | options | {"owner": owner(), "request_id": request_id()}
+    row = jobs.record_of(task) | options
+    row |= {"owner": owner(), "request_id": request_id(), "concurrent_jobs": own_limit("concurrent_jobs")}
+    claimed_by = worker_name() if inline else None
     with shared.room_for(task.cost) if inline else nullcontext():
+        # What is asked for again is paid for already.
+        if not (owner() and idempotency and shared.store.submitted(owner(), idempotency[0])):
+            charge(task.cost)
         submission = shared.store.submit(
-            row, idempotency=idempotency, claimed_by=worker_name() if inline else None, lease=lease
+            row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
         )
         if submission.claim is not None:
             runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
@@ -418,6 +447,7 @@ def _sha256(body: bytes) -> str:
         },
     ),
 )
+@needs("jobs")
 def list_jobs() -> Response:
     """List the jobs, newest first."""
     shared = service()
@@ -500,6 +530,7 @@ def _moment(text: str) -> float:
         {"in": "header", "name": "If-None-Match", "schema": {"type": "string"}, "description": "The ETag of before."},
     ),
 )
+@needs("jobs")
 def get_job(job_id: str) -> Response:
     """Return a job with its specification and its result."""
     wanted = preferences(request.headers.get("Prefer", ""))
@@ -520,6 +551,7 @@ def get_job(job_id: str) -> Response:
     },
     errors=(404,),
 )
+@needs("jobs")
 def cancel_job(job_id: str) -> Response:
     """Cancel a job: one that waits at once, one that runs as soon as its worker sees it."""
     find(job_id)
@@ -529,6 +561,7 @@ def cancel_job(job_id: str) -> Response:
 
 @blueprint.delete("/v1/jobs/<job_id>")
 @documented(answers={204: ("It is deleted.", None)}, errors=(404, 409))
+@needs("jobs")
 def delete_job(job_id: str) -> Response:
     """Delete a job that has ended."""
     state = find(job_id, brief=True)["state"]
