@@ -502,6 +502,10 @@ def _filters(given: Mapping[str, str]) -> dict[str, Any]:
     return filters
 
 
+#: Times are told in whole microseconds: a job is not newer than the time that is told of it.
+_HALF_A_MICROSECOND = 5e-7
+
+
 def _moment(text: str) -> float:
     """Return the seconds since 1970 of a time in the format of RFC 3339.
 
@@ -511,7 +515,7 @@ def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped arrives as a space
         if moment.tzinfo is not None:
-            return moment.timestamp()
+            return moment.timestamp() + _HALF_A_MICROSECOND
     except (ValueError, OverflowError):
         pass
     detail = "created_after must be a time with its zone, such as 2026-01-31T12:00:00Z"
