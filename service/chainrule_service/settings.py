@@ -67,11 +67,21 @@ _TABLE = (
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
     Limit(
         "job_work",
-        30_000_000,
+        3_600_000_000,
         10_000_000_000,
         "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
-    Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
+    Limit(
+        "inline_work",
+        250_000,
+        10_000_000,
+        "estimated work of a job, in the unit of job_work, up to which the request that submits it runs it",
+    ),
+    Limit("batch_jobs", 20, 1_000, "jobs in one batch"),
+    Limit(
+        "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
+    ),
+    Limit("job_seconds", 3_600, 604_800, "seconds for which a queued job may run, in all attempts together"),
     Limit("requests_per_minute", 6_000, 1_000_000, "requests with one API key in a minute, all at once or spread"),
     Limit(
         "work_per_day",
@@ -104,6 +114,9 @@ class Settings:
         database_url: the PostgreSQL database that holds it instead, `postgresql+psycopg://user@host/name`.
         workers: server processes.
         threads: threads in each of them.
+        job_workers: processes that run the jobs of the queue.
+        lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
+            taken for dead after so long.
         insecure: whether to listen on an address that others can reach, although no API key exists yet.
         limits: what differs from the defaults of `LIMITS`.
     """
@@ -114,11 +127,19 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
     workers: int = 1
     threads: int = 16
+    job_workers: int = 1
+    lease_seconds: int = 5
     insecure: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("port", 0, 65_535), ("workers", 1, 256), ("threads", 2, 256)):
+        for name, low, high in (
+            ("port", 0, 65_535),
+            ("workers", 1, 256),
+            ("threads", 2, 256),
+            ("job_workers", 0, 256),
+            ("lease_seconds", 1, 3_600),
+        ):
             _check(name, getattr(self, name), low, high)
         if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
             raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
@@ -179,6 +200,8 @@ class Settings:
             database_url=str(given["database_url"]) if "database_url" in given else None,
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
+            job_workers=_integer("job_workers", given.get("job_workers", min(_cores(), 8))),
+            lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
             limits=limits,
         )

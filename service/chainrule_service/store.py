@@ -494,6 +494,12 @@ class Store:
                     break
         return History(first, losses[:most], {name: column[:most] for name, column in metrics.items()})
 
+    def workers(self) -> Sequence[str]:
+        """Return who runs jobs now, or did so when it died."""
+        query = sql.select(JOBS.c.worker).where(JOBS.c.state == "running").distinct()
+        with self.database.transaction(reads=True) as connection:
+            return connection.scalars(query).all()
+
     def queue_position(self, job_id: str) -> int | None:
         """Return how many queued jobs come before this one, or None if it is not queued."""
         mine, others = JOBS.alias("mine"), JOBS
@@ -822,7 +828,7 @@ def _job(row: Row) -> Job:
     job = dict(row)
     if job["state"] == "running" and job["cancel"]:
         job["state"] = "cancelling"
-    return job | {f"{name}_at": _iso(job[name]) for name in ("created", "started", "finished")}
+    return job | {f"{name}_at": _iso(job[name]) for name in ("created", "started", "finished", "deadline")}
 
 
 def _iso(seconds: float | None) -> str | None:

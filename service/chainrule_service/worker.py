@@ -123,6 +123,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
         """Turn to or from new connections; at the end refuse them, as nobody else would answer them."""
         super().set_accept_enabled(enabled)
         if not self.alive:
+            self.wsgi.extensions["chainrule"].stopping.set()  # no answer is kept back any longer
             for listener in self.sockets:
                 listener.close()
 
