@@ -328,7 +328,7 @@ class _Whole(Response):
     """An answer with its one part and all its headers: werkzeug's look at what may be missing is left out."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] == "HEAD":
+        if environ["REQUEST_METHOD"] == "HEAD" or self.status_code == 304:
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
         return self.iter_encoded()

@@ -13,6 +13,7 @@ from typing import Any
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import LimitExceeded
 from chainrule_service import evaluation, jsonio, training
+from chainrule_service.data_fields import reading_under
 from chainrule_service.fields import Object
 from chainrule_service.settings import Settings
 from chainrule_service.store import History, Job
@@ -70,7 +71,8 @@ def _training(spec: Any, settings: Settings, room: Room) -> Task:
 
 
 def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
-    request = _EVALUATION.read(spec)
+    with reading_under(settings):
+        request = _EVALUATION.read(spec)
     size = evaluation.size_of(request)
     evaluation.check_size(size, settings)
     advice = "send fewer points or a smaller graph"

@@ -547,7 +547,7 @@ class Store:
                 try:
                     self._end(connection, ending)
                 except LeaseLost:
-                    _log.warning("the end of job %s came too late: another worker has taken it over", job_id)
+                    _log.warning("the end of job %s was not recorded: it has ended, or another worker has it", job_id)
             yield connection
         for job_id in owed:
             self._owed.pop(job_id, None)

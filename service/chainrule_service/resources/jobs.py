@@ -349,8 +349,12 @@ def create_jobs() -> Response:
             named = (f"{key}\n{place}", digest) if key else None
             submission = _submit(*entry, named, inline=not shared.has_workers)
             replayed |= not submission.new
-            entry = {"job": jobs.to_wire(_with_position(submission.job))}
-        data.append(entry)
+            data.append({"job": submission.job})
+        else:
+            data.append(entry)
+    for entry in data:
+        if "job" in entry:  # a position counts the later items as well
+            entry["job"] = jobs.to_wire(_with_position(entry["job"]))
     return answer({"data": data}, headers={"Idempotency-Replayed": "true"} if replayed else None)
 
 
