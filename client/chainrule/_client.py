@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, Self
-from urllib.parse import quote
 
 from ._drawing import Drawing
 from ._errors import APIConnectionError, Problem, ServiceUnavailableError
 from ._expression import Expression, Numbers, to_graph
-from ._jobs import Job
-from ._results import Evaluation, GradientCheck, Limit, OperationInfo, TrainingResult
+from ._jobs import LONG_POLL, Job, path_of
+from ._results import Evaluation, GradientCheck, JobMetrics, Limit, OperationInfo, TrainingResult
 from ._retries import retry_after
 from ._transport import Timeout, Transport, decoded
 
@@ -196,7 +199,16 @@ class Client:
 
     # Jobs
 
-    def train(self, spec: Mapping[str, Any] | None = None, /, **members: Any) -> TrainingResult:
+    def train(
+        self,
+        spec: Mapping[str, Any] | None = None,
+        /,
+        *,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
+        **members: Any,
+    ) -> TrainingResult:
         """Train a model and return the result, once it is there.
 
         The specification is given as one dictionary, as keyword arguments, or as both:
@@ -209,41 +221,137 @@ class Client:
                 steps=100,
             )
 
+        `labels`, `priority` and `deadline` are those of `submit`.
+
         Raises:
-            JobFailedError: the training was accepted and failed.
+            JobFailedError: the training was accepted, and failed or ran into its deadline.
         """
         whole = {**(spec or {}), **members}
-        job = self.submit("training", whole).wait()
+        options = {"labels": labels, "priority": priority, "deadline": deadline}
+        job = self.submit("training", whole, wait=LONG_POLL, **options).wait()  # type: ignore[arg-type]
         # A record that repeats the specification has its defaults filled in.
         model = (job.raw.get("spec") or whole).get("model", {})
         return TrainingResult.from_dict(job.result or {}, job=job.id, model=model)
 
-    def submit(self, kind: str, spec: Mapping[str, Any]) -> Job:
-        """Hand in a job ("training" or "evaluation") and return its record, which may already be finished."""
-        return self._job("POST", "/v1/jobs", {"type": kind, "spec": spec}, safe=False)
+    def submit(
+        self,
+        kind: str,
+        spec: Mapping[str, Any],
+        *,
+        wait: float = 0,
+        queue: bool = False,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
+        webhook: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Hand in a job ("training" or "evaluation") and return its record, which may already be finished.
 
-    def job(self, job_id: str) -> Job:
-        """Return the record of a job."""
-        return self._job("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+        Args:
+            kind: the type of the job.
+            spec: its specification.
+            wait: the seconds to wait for its end at most, as far as the service waits.
+            queue: whether to leave even a cheap job to a worker, and not to have it run before the answer.
+            labels: short texts by name, to find the job by.
+            priority: from -100 to 100; those with higher ones start first.
+            deadline: the seconds after which the job is given up, whether it runs or not.
+            webhook: `{"url": ..., "events": [...]}`, to be told of its end.
+            idempotency_key: one job comes of all requests that carry the same. Left out, each call has its own, with
+                which it is sent again after a passing trouble.
+        """
+        request = {
+            "type": kind, "spec": spec, "labels": labels, "priority": priority, "deadline_seconds": deadline,
+            "webhook": webhook,
+        }  # fmt: skip
+        given = {name: value for name, value in request.items() if value is not None}
+        headers = _key(idempotency_key) | _prefer(wait=wait, queue=queue)
+        return self._job("POST", "/v1/jobs", given, wait=wait, headers=headers)
 
-    def jobs(self) -> Iterator[Job]:
-        """Go through all jobs, newest first, fetching further pages as they are needed."""
-        params: dict[str, Any] = {}
+    def submit_many(
+        self, jobs: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> list[Job | Problem]:
+        """Queue several jobs, each as the body of a request (`{"type": ..., "spec": ..., "labels": ...}`).
+
+        Returns the record of each in order, or the problem that it has; one never spoils another.
+        """
+        body = {"items": list(jobs)}
+        answer = self._transport.json("POST", "/v1/jobs/batch", body, headers=_key(idempotency_key))
+        return [
+            Job.from_dict(item["job"], client=self) if "job" in item else Problem.from_dict(item["problem"])
+            for item in answer["data"]
+        ]
+
+    def job(self, job_id: str, *, wait: float = 0) -> Job:
+        """Return the record of a job, as soon as it has ended, and after so many seconds at the latest."""
+        return self._job("GET", path_of(job_id), wait=wait, headers=_prefer(wait=wait))
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        type: str | None = None,  # noqa: A002  # as the wire calls it
+        label: str | None = None,
+        created_after: str | datetime | None = None,
+    ) -> Iterator[Job]:
+        """Go through the jobs, newest first, without their specifications and results.
+
+        Further pages are fetched as they are needed.
+
+        Args:
+            state: only those in this state.
+            type: only those of this type.
+            label: only those with this label, as "name:text".
+            created_after: only those that are newer.
+        """
+        if isinstance(created_after, datetime):
+            if created_after.tzinfo is None:
+                raise ValueError("created_after needs a time zone, such as datetime.now(UTC) has")
+            created_after = created_after.isoformat()
+        filters = {"state": state, "type": type, "label": label, "created_after": created_after}
+        params = {name: value for name, value in filters.items() if value is not None}
         while True:
             page = self._transport.json("GET", "/v1/jobs", params=params)
             for record in page["data"]:
                 yield Job.from_dict(record, client=self)
             if not page.get("next_cursor"):
                 return
-            params = {"cursor": page["next_cursor"]}
+            params["cursor"] = page["next_cursor"]
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Ask for the end of a job, and return its record: a job that runs is "cancelling" for a moment."""
+        return self._job("POST", path_of(job_id) + "/cancel")
 
     def delete_job(self, job_id: str) -> None:
         """Delete the record of a finished job."""
-        self._transport.json("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", safe=False)
+        self._transport.json("DELETE", path_of(job_id), safe=False)
 
-    def _job(self, method: str, path: str, body: Any = None, *, safe: bool = True) -> Job:
-        response = self._transport.send(method, path, body, safe=safe)
-        return Job.from_dict(decoded(response), client=self, retry_after=retry_after(response.headers))
+    def job_metrics(
+        self, job_id: str, *, after: int | None = None, max_points: int | None = None, wait: float = 0
+    ) -> JobMetrics:
+        """Return the losses and metrics of a job's steps; the arguments are those of `Job.metrics`."""
+        given = {"after": after, "max_points": max_points}
+        params = {name: value for name, value in given.items() if value is not None}
+        path = path_of(job_id) + "/metrics"
+        answer = self._transport.json("GET", path, params=params, headers=_prefer(wait=wait), wait=wait)
+        return JobMetrics.from_dict(answer)
+
+    def stream_metrics(self, job_id: str, *, after: int | None = None) -> Iterator[JobMetrics]:
+        """Go through the losses and metrics of a job as they come; see `Job.stream`."""
+        last = "" if after is None else str(after)
+        for event in self._transport.events(path_of(job_id) + "/metrics", last):
+            if event.name == "end":
+                return
+            if event.name == "progress":
+                yield JobMetrics.from_dict(event.data)
+
+    def _job(
+        self, method: str, path: str, body: Any = None, *, wait: float = 0, headers: Mapping[str, str] | None = None
+    ) -> Job:
+        response = self._transport.send(method, path, body, headers=headers, wait=wait)
+        waited = "wait" in response.headers.get("Preference-Applied", "")
+        pause = 0.0 if waited else retry_after(response.headers)
+        return Job.from_dict(decoded(response), client=self, retry_after=pause)
 
     # The service itself
 
@@ -268,6 +376,17 @@ class Client:
         except (APIConnectionError, ServiceUnavailableError):
             return False
         return True
+
+
+def _prefer(*, wait: float = 0, queue: bool = False) -> dict[str, str]:
+    """Return the header that asks the service to wait, or to leave a job to a worker."""
+    wishes = ["respond-async"] * queue + [f"wait={math.ceil(wait)}"] * (wait > 0)
+    return {"Prefer": ", ".join(wishes)} if wishes else {}
+
+
+def _key(given: str | None) -> dict[str, str]:
+    """Return the header by which the service knows a request again that is sent twice."""
+    return {"Idempotency-Key": json.dumps(given or str(uuid.uuid4()))}
 
 
 def _graph(

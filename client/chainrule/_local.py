@@ -39,6 +39,50 @@ def serve(environ: Mapping[str, str], **overrides: Any) -> int:
     return serve_settings(Settings.from_env(environ, **overrides))
 
 
+def run_job_workers(environ: Mapping[str, str], **overrides: Any) -> int:
+    """Run job workers until they are told to stop and return the exit status; `None` means "not given".
+
+    Raises:
+        MissingExtraError: the `service` extra is not installed.
+        ValueError: a setting is wrong.
+    """
+    try:
+        from chainrule_service.serving import run_job_workers as run
+        from chainrule_service.settings import Settings
+    except ModuleNotFoundError as error:
+        _explain(error, "a job worker", "service")
+    return run(Settings.from_env(environ, **overrides))
+
+
+def upgrade(environ: Mapping[str, str], **overrides: Any) -> None:
+    """Bring the tables of the database to what this version needs; `None` means "not given".
+
+    Raises:
+        MissingExtraError: the `service` extra is not installed.
+        ValueError: a setting is wrong, or the database cannot be upgraded.
+    """
+    try:
+        from chainrule_service.serving import upgrade as upgrade_settings
+        from chainrule_service.settings import Settings
+    except ModuleNotFoundError as error:
+        _explain(error, "the upgrade", "service")
+    upgrade_settings(Settings.from_env(environ, **overrides))
+
+
+def examine(environ: Mapping[str, str], *, as_json: bool, **overrides: Any) -> tuple[str, bool]:
+    """Check a deployment; return what was found as text, and whether nothing is broken. `None` means "not given".
+
+    Raises:
+        MissingExtraError: the `service` extra is not installed.
+    """
+    try:
+        from chainrule_service import doctor
+    except ModuleNotFoundError as error:
+        _explain(error, "the doctor", "service")
+    findings = doctor.examine(environ, **overrides)
+    return doctor.render(findings, as_json=as_json), doctor.is_sound(findings)
+
+
 def limits_help() -> str:
     """Return the service's limits as lines of text.
 

@@ -202,6 +202,32 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class JobMetrics:
+    """What the steps of a training came to, as far as it has come.
+
+    Attributes:
+        steps: the numbers of the steps, from 0; each of the lists below has one entry for each of them.
+        loss: the loss before the update of the step.
+        metrics: the other metrics, by name.
+        next: what to pass as `after` to leave these steps out of the next answer; None before the first step.
+        state: the job's state.
+    """
+
+    steps: list[int]
+    loss: list[float]
+    metrics: dict[str, list[float]]
+    next: int | None
+    state: str
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JobMetrics:
+        """Read the wire's form, in which `steps` is called `step`."""
+        metrics = {name: numbers_in(column) for name, column in data.get("metrics", {}).items()}
+        return cls(data["step"], numbers_in(data["loss"]), metrics, data.get("next"), data.get("state", ""), raw=data)
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What a training came to.
 

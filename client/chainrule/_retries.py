@@ -3,9 +3,11 @@ place.
 
 What only computes (evaluations, gradient checks, every GET) may be sent again whatever broke. But where the
 service has the request and the answer takes too long, nothing is sent again: the first one still computes,
-and a second would double the load and take as long. A new job may have been stored although its answer was
-lost, so it is sent again only where the service surely did not take it: nothing listened, or the answer says
-to come back later.
+and a second would double the load and take as long. What changes something may have been done although its
+answer was lost, so it is sent again only where the service surely did not take it: nothing listened, or the
+answer says to come back later. A new job goes with an idempotency key, so that the service knows it again, and
+may be sent as often as a computation; while the first request still runs, the service says 409 and when to
+come back.
 """
 
 from __future__ import annotations
@@ -52,11 +54,9 @@ def retry_delay(
         if not isinstance(outcome, _BROKEN) or took_too_long(outcome) or not (safe or never_arrived(outcome)):
             return None
         return _backoff(attempt, jitter)
-    if outcome not in PASSING:
-        return None
     after = retry_after(headers)
-    refused = outcome == 429 or (outcome == 503 and after is not None)
-    if not safe and not refused:
+    refused = outcome == 429 or (outcome in (409, 503) and after is not None)
+    if not refused and not (safe and outcome in PASSING):
         return None
     if after is None:
         return _backoff(attempt, jitter)

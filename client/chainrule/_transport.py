@@ -6,7 +6,8 @@ import ipaddress
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,11 +23,15 @@ from ._errors import (
     Problem,
     status_error,
 )
+from ._events import Event, events
 from ._expression import Expression, to_graph
 from ._retries import retry_delay
 from ._version import __version__
 
 Timeout = float | tuple[float, float] | None
+
+#: Of a stream of events: the seconds in which at least a sign of life comes, and those until it is asked for again.
+_SILENCE, _PAUSE = 30, 1.0
 
 
 class _Key(AuthBase):
@@ -100,10 +105,26 @@ class Transport:
         safe: bool = True,
         accept: str = "application/json",
         params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait: float = 0,
+        stream: bool = False,
         max_retries: int | None = None,
     ) -> requests.Response:
-        """Send a request, again where that is right, and return its answer, which is a success."""
-        headers = {"Accept": accept}
+        """Send a request, again where that is right, and return its answer, which is a success.
+
+        Args:
+            method: the HTTP method.
+            path: the path on the service.
+            body: what to send as JSON, if anything.
+            safe: whether sending it twice does no harm.
+            accept: the media type to ask for.
+            params: the query.
+            headers: what to send besides.
+            wait: the seconds for which the service may keep the answer back, besides the timeout.
+            stream: whether the caller reads the answer's body as it comes.
+            max_retries: how often to send again, if not as often as the client does.
+        """
+        headers = {"Accept": accept, **(headers or {})}
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -123,7 +144,8 @@ class Transport:
                     params=params,
                     data=data,
                     headers=headers,
-                    timeout=self.timeout,
+                    timeout=_lengthened(self.timeout, wait),
+                    stream=stream,
                     allow_redirects=False,
                 )
             except requests.RequestException as error:
@@ -137,6 +159,33 @@ class Transport:
                 raise self._error(method, path, outcome) from (outcome if isinstance(outcome, Exception) else None)
             self.sleep(delay)
 
+    def events(self, path: str, last: str = "") -> Iterator[Event]:
+        """Go through server-sent events, for ever: the caller knows which is the last one.
+
+        Where an answer ends, or the connection breaks, the service is asked for what came after the last event.
+
+        Args:
+            path: the path on the service.
+            last: the id of the event to go on after; every event when empty.
+
+        Raises:
+            ChainruleError: as `send`; and the connection broke time and again without an event in between.
+        """
+        broken = 0
+        while True:
+            headers = {"Last-Event-ID": last} if last else {}
+            answer = self.send("GET", path, accept="text/event-stream", headers=headers, wait=_SILENCE, stream=True)
+            with closing(answer):
+                try:
+                    for event in events(answer.iter_content(chunk_size=None)):
+                        broken, last = 0, event.id
+                        yield event
+                except requests.RequestException as error:
+                    broken += 1
+                    if broken > self.max_retries:
+                        raise self._error("GET", path, error) from error
+            self.sleep(_PAUSE)
+
     def _error(self, method: str, path: str, outcome: requests.Response | Exception) -> ChainruleError:
         if isinstance(outcome, requests.Response):
             return _status_error(outcome)
@@ -149,6 +198,14 @@ class Transport:
                 f"({outcome})"
             )
         return APIConnectionError(f"{where}: {outcome}")
+
+
+def _lengthened(timeout: Timeout, seconds: float) -> Timeout:
+    """Return a timeout whose part for the answer is longer by some seconds."""
+    if timeout is None or not seconds:
+        return timeout
+    connecting, answering = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    return connecting, answering + seconds
 
 
 def _encoded(body: Any) -> bytes:

@@ -86,12 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("-h", "--help", action=_ServeHelp, nargs=0, help="show this help message and exit")
     serve.add_argument("--host", help="address to listen on (CHAINRULE_HOST; default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (CHAINRULE_PORT; default 8000)")
-    serve.add_argument(
-        "--data", metavar="DIR", help="folder for the jobs database (CHAINRULE_DATA; default ~/.local/share/chainrule)"
-    )
+    _takes_database(serve)
     serve.add_argument(
         "--workers", type=int, metavar="N", help="server processes (CHAINRULE_WORKERS; default one per core, at most 8)"
     )
+    _takes_job_workers(serve)
     serve.add_argument(
         "--threads", type=int, metavar="N", help="threads in each process (CHAINRULE_THREADS; default 16)"
     )
@@ -103,6 +102,38 @@ def _parser() -> argparse.ArgumentParser:
         help="listen beyond this machine although no API key exists and anyone may call (CHAINRULE_INSECURE=1)",
     )
     serve.set_defaults(run=_serve)
+
+    worker = commands.add_parser(
+        "worker",
+        help="run job workers alone",
+        description="Run jobs of a database, beside a server or without one, until it is stopped: then the jobs that "
+        "run go back to the queue.",
+    )
+    _takes_database(worker)
+    _takes_job_workers(worker)
+    worker.set_defaults(run=_worker)
+
+    database = commands.add_parser("db", help="look after the database")
+    upgrade = database.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "upgrade",
+        help="bring its tables to what this version needs",
+        description="Bring the database's tables to what this version needs, with what is in them. A server does it by "
+        "itself to the file in its data folder; a database of CHAINRULE_DATABASE_URL wants it before each new version.",
+    )
+    _takes_database(upgrade)
+    upgrade.set_defaults(run=_upgrade)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="check a deployment and say what mends it",
+        description="Look at the settings, the database, the broker, the workers and the server from where this is "
+        "called, and say what mends whatever is wrong. It changes nothing. Exit status 1: something is broken.",
+    )
+    doctor.add_argument("--host", help="address that the server listens on (CHAINRULE_HOST)")
+    doctor.add_argument("--port", type=int, help="port that the server listens on (CHAINRULE_PORT)")
+    _takes_database(doctor)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
 
     openapi = commands.add_parser("openapi", help="print the service's OpenAPI description")
     openapi.set_defaults(run=_openapi)
@@ -132,6 +163,24 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.set_defaults(parser=command)
     return parser
+
+
+def _takes_database(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder for the jobs database (CHAINRULE_DATA; default ~/.local/share/chainrule), "
+        "unless CHAINRULE_DATABASE_URL names a server's",
+    )
+
+
+def _takes_job_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--job-workers",
+        type=int,
+        metavar="N",
+        help="processes that run the jobs of the queue (CHAINRULE_JOB_WORKERS; default one per core, at most 8)",
+    )
 
 
 def _keys_parsers(keys: argparse.ArgumentParser) -> None:
@@ -166,11 +215,7 @@ def _keys_parsers(keys: argparse.ArgumentParser) -> None:
     revoke.add_argument("id", metavar="ID", help="as `chainrule keys list` shows it")
     revoke.set_defaults(run=_revoke_key)
     for command in (create, listing, revoke):
-        command.add_argument(
-            "--data",
-            metavar="DIR",
-            help="folder of the service's database (CHAINRULE_DATA), unless CHAINRULE_DATABASE_URL is set",
-        )
+        _takes_database(command)
         command.set_defaults(parser=command)
 
 
@@ -187,8 +232,24 @@ def _takes_graph(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = {name: getattr(options, name) for name in ("host", "port", "data", "workers", "threads", "insecure")}
-    return _local.serve(os.environ, **settings)
+    names = ("host", "port", "data", "workers", "job_workers", "threads", "insecure")
+    return _local.serve(os.environ, **{name: getattr(options, name) for name in names})
+
+
+def _worker(options: argparse.Namespace) -> int:
+    return _local.run_job_workers(os.environ, data=options.data, job_workers=options.job_workers)
+
+
+def _upgrade(options: argparse.Namespace) -> int:
+    _local.upgrade(os.environ, data=options.data)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    asked = {name: getattr(options, name) for name in ("host", "port", "data")}
+    text, sound = _local.examine(os.environ, as_json=options.json, **asked)
+    print(text)
+    return 0 if sound else FAILED
 
 
 def _openapi(options: argparse.Namespace) -> int:

@@ -144,8 +144,10 @@ class Database:
         """
         with self.transaction(reads=True) as connection:
             self.now(connection)
-        if self.file is not None and not os.access(self.file.parent, os.W_OK | os.X_OK):
-            raise DatabaseUnavailable(f"the folder {self.file.parent.name!r} is missing or cannot be written to")
+        if self.file is not None and not (
+            os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK | os.X_OK)
+        ):
+            raise DatabaseUnavailable(f"the file {self.file.name!r} or its folder cannot be written to")
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""

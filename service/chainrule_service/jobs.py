@@ -1,29 +1,26 @@
-"""Jobs: from a specification to a record with a result.
-
-A job runs in the request that submits it. Its row is written before it starts, so that a server that dies leaves a
-trace, and whatever goes wrong while it runs ends as a failure in its record.
-"""
+"""Jobs: from a specification to a task that can run, and from a record to the wire."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chainrule_engine import ENGINE
-from chainrule_engine.errors import EngineError, LimitExceeded
+from chainrule_engine.errors import LimitExceeded
 from chainrule_service import evaluation, jsonio, training
-from chainrule_service.database import DatabaseUnavailable
-from chainrule_service.problems import problem_of
+from chainrule_service.data_fields import reading_under
+from chainrule_service.fields import Object
 from chainrule_service.settings import Settings
-from chainrule_service.store import Job, LeaseLost, Store, worker_name
-from chainrule_service.training import Report
+from chainrule_service.store import History, Job
+from chainrule_service.training import Chunk
 
-_log = logging.getLogger(__name__)
-_LEASE = 5.0
+#: What may have to be held while so many node evaluations run.
+Room = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -35,38 +32,60 @@ class Task:
         spec: the specification as it is recorded.
         cost: node evaluations over the whole job.
         advice: how to make it smaller.
-        run: does the work, reports progress on the way, and returns the result.
+        run: does the work, chunk by chunk; the last chunk has the result. To go on with a job it is given the state of
+            a chunk, and what happened at all steps up to it.
+        memory: about the bytes that it takes while it runs, where that is known.
     """
 
     type: str
     spec: Mapping[str, Any]
     cost: int
     advice: str
-    run: Callable[[Report], Mapping[str, Any]]
+    run: Callable[[Mapping[str, Any] | None, History | None], Iterator[Chunk]]
+    memory: int | None = None
 
 
-def training_task(spec: dict[str, Any], settings: Settings) -> Task:
-    """Return the task of a training whose specification has been read.
+def read(kind: str, spec: Any, settings: Settings, room: Room = lambda _: nullcontext()) -> Task:
+    """Read the specification of a job of some type, one of `TYPES`.
+
+    Args:
+        kind: the type's word on the wire.
+        spec: the specification, as it was sent or as it was recorded.
+        settings: the limits.
+        room: what to hold while so much work goes into the reading itself.
 
     Raises:
-        TrainingError, LimitExceeded: it contradicts itself, or is too large; paths are relative to the spec.
+        InvalidInput, LimitExceeded: it breaks a rule, contradicts itself, or is too large; paths are relative to it.
     """
-    compiled = training.prepare(spec, settings)
+    return _READERS[kind](spec, settings, room)
+
+
+def _training(spec: Any, settings: Settings, room: Room) -> Task:
+    loaded = training.read(spec)
+    preparing = training.preparing(loaded)
+    with room(preparing):  # a large model is long work before its first step
+        compiled = training.prepare(loaded, settings)
     advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
-    cost = compiled.cost + training.preparing(spec)
-    return Task("training", spec, cost, advice, lambda report: training.run(compiled, report))
+    cost = compiled.cost + preparing
+    return Task("training", loaded, cost, advice, partial(training.run, compiled), compiled.memory)
 
 
-def evaluation_task(request: dict[str, Any], spec: Mapping[str, Any], settings: Settings) -> Task:
-    """Return the task of an evaluation: `request` is the specification `spec` as it has been read.
-
-    Raises:
-        LimitExceeded: it is too large; the path is relative to the spec.
-    """
+def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
+    with reading_under(settings):
+        request = _EVALUATION.read(spec)
     size = evaluation.size_of(request)
     evaluation.check_size(size, settings)
     advice = "send fewer points or a smaller graph"
-    return Task("evaluation", spec, size.work, advice, lambda report: evaluation.run(request).to_dict())
+
+    def run(*_: Any) -> Iterator[Chunk]:
+        yield Chunk(result=evaluation.run(request).to_dict())  # all of it is one chunk
+
+    return Task("evaluation", spec, size.work, advice, run)
+
+
+_EVALUATION = Object(evaluation.EvaluationRequest)
+_READERS: Mapping[str, Callable[[Any, Settings, Room], Task]] = {"training": _training, "evaluation": _evaluation}
+TYPES = tuple(_READERS)
 
 
 def check_cost(task: Task, settings: Settings) -> None:
@@ -80,50 +99,33 @@ def check_cost(task: Task, settings: Settings) -> None:
         raise LimitExceeded("job_work", most, task.cost, ("spec",), task.advice)
 
 
-def run(task: Task, store: Store) -> Job:
-    """Run a task, record what comes of it, and return the record."""
-    submitted = {"type": task.type, "spec": task.spec, "spec_digest": _digest(task.spec), "engine": ENGINE}
-    _, _, claim = store.submit(submitted | {"cost": task.cost}, claimed_by=worker_name(), lease=_LEASE)
-    if claim is None:
-        raise AssertionError("a job that is submitted claimed comes with its claim")
-    progress: Mapping[str, Any] | None = None
+def runs_inline(task: Task, settings: Settings) -> bool:
+    """Tell whether a task is so cheap that the request that submits it may run it."""
+    return task.cost <= settings.limits["inline_work"]
 
-    def report(now: Mapping[str, Any]) -> None:
-        nonlocal progress
-        progress = now
-        try:
-            store.heartbeat(claim, _LEASE, now)
-        except DatabaseUnavailable:
-            _log.warning("the progress of job %s could not be recorded", claim.id, exc_info=True)
 
-    try:
-        try:
-            store.finish(claim, result=task.run(report), progress=progress)
-        except EngineError as error:
-            code = str(problem_of(error)["type"]).removeprefix("/problems/")
-            store.finish(claim, state="failed", failure={"code": code, "detail": str(error)}, progress=progress)
-        except MemoryError:
-            detail = "the job needs more memory than the server has; send fewer points or a smaller model"
-            store.finish(claim, state="failed", failure={"code": "out-of-memory", "detail": detail}, progress=progress)
-        except LeaseLost:
-            raise
-        except Exception:
-            _log.exception("job %s failed", claim.id)
-            detail = "the service made a mistake; its log has the cause under this job's id"
-            store.finish(claim, state="failed", failure={"code": "internal-error", "detail": detail}, progress=progress)
-    except LeaseLost:
-        _log.warning("job %s was taken over by another worker", claim.id)
-    job_now = store.get(claim.id)
-    if job_now is None:
-        raise LookupError(f"job {claim.id} vanished while it ran")
-    return job_now
+def record_of(task: Task) -> dict[str, Any]:
+    """Return what the jobs table is told of a task."""
+    return {
+        "type": task.type,
+        "spec": task.spec,
+        "spec_digest": _digest(task.spec),
+        "engine": ENGINE,
+        "cost": task.cost,
+    }
 
 
 def to_wire(job: Job) -> dict[str, Any]:
     """Return a job's record as the wire has it; an entry of a list has neither spec nor result."""
-    names = ("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "attempts",
-             "created_at", "started_at", "finished_at")  # fmt: skip
-    return {name: job[name] for name in names if name in job} | {"links": {"self": f"/v1/jobs/{job['id']}"}}
+    path = f"/v1/jobs/{job['id']}"
+    links = {"self": path, "cancel": f"{path}/cancel", "metrics": f"{path}/metrics"}
+    return {name: job[name] for name in _MEMBERS if name in job} | {"links": links}
+
+
+_MEMBERS = (
+    *("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels", "priority"),
+    *("queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline_at"),
+)
 
 
 def _digest(spec: Mapping[str, Any]) -> str:

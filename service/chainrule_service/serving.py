@@ -1,54 +1,114 @@
-"""The server: gunicorn around the application, in this process."""
+"""The server: gunicorn around the application and job workers beside it, under one supervisor."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from flask import Flask
+from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from chainrule_engine import acceleration
+from chainrule_service import exporter, logs, metrics, webhooks
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
+from chainrule_service.job_worker import work
 from chainrule_service.keys import Keys
 from chainrule_service.settings import Settings, SettingsError
-from chainrule_service.store import worker_name
+from chainrule_service.store import Store, worker_name
+from chainrule_service.supervisor import Child, Supervisor, end_with_parent
 from chainrule_service.webhooks import open_store
 from chainrule_service.worker import Worker
+
+#: An address may be in use for so long after the end of a server that was killed.
+_ADDRESS_SECONDS = 3.0
 
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it (SIGTERM lets requests finish), and return the exit status.
 
+    A supervisor starts gunicorn and the job workers, all around one jobs table.
+
     Raises:
         SettingsError: the address is open to others, there is no API key and nobody said that this is meant, or it
-            cannot be had, or the data folder cannot be used, or another server uses it, or CHAINRULE_ENGINE names no
-            engine.
+            cannot be had, or the data folder or the database cannot be used, or another server uses the folder, or
+            CHAINRULE_ENGINE names no engine.
     """
     check_address(settings)
+    _check_engine()
+    logs.configure(settings.log_level)
+    with ExitStack() as held:
+        listener = held.enter_context(_listen(settings.host, settings.port))
+        locks = [] if settings.database_url or settings.data is None else [held.enter_context(_own(settings.data))]
+        store = _open(settings)
+        _end_leases_of_the_dead(store)
+        _load_kernels()
+        app = create_app(settings)
+        # Children may outlive the server a little, if it is killed, and must not keep a new one out.
+        apart: list[TextIO | socket.socket] = [*locks, listener]
+        exporters = held.enter_context(_exporters(settings, apart))
+
+        def web() -> None:
+            for lock in locks:
+                lock.close()
+            Server(settings, app, listener.detach()).run()
+
+        def job_worker() -> None:
+            for mine in apart:
+                mine.close()
+            work(settings)
+
+        host, port = listener.getsockname()[:2]
+        address = f"[{host}]" if ":" in host else host
+        sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
+        sys.stdout.flush()
+        children = [
+            Child("gunicorn", web),
+            *_job_workers(settings, job_worker),
+            *_deliverers(settings, apart),
+            *exporters,
+        ]
+        return Supervisor(settings, store, children, at_end=listener.close).run()
+
+
+def run_job_workers(settings: Settings) -> int:
+    """Run job workers alone until a signal ends them, and return the exit status.
+
+    Raises:
+        SettingsError: the database cannot be used, or CHAINRULE_ENGINE names no engine.
+    """
+    _check_engine()
+    logs.configure(settings.log_level)
+    store = _open(settings)
+    _load_kernels()
+    with _exporters(settings) as exporters:
+        children = [*_job_workers(settings, lambda: work(settings)), *_deliverers(settings), *exporters]
+        return Supervisor(settings, store, children).run()
+
+
+def upgrade(settings: Settings) -> None:
+    """Bring the tables of the database to what this version needs.
+
+    Raises:
+        SettingsError: it cannot be reached or changed.
+    """
+    database = Database(settings.database)
     try:
-        acceleration.choice()
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    if settings.data is None and settings.workers > 1:
-        raise SettingsError("several workers can share a jobs table only in a data folder; name one with --data")
-    _check_port(settings)
-    with _own(settings.data) as lock:
-        if settings.data is not None:
-            _take_over(settings)
-        try:
-            Server(settings, lambda: create_app(settings), lock).run()
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+        database.upgrade()
+    except DatabaseUnavailable as error:
+        raise SettingsError(f"the database cannot be upgraded: {error}") from None
+    finally:
+        database.close()
 
 
 def check_address(settings: Settings) -> None:
@@ -74,22 +134,34 @@ def check_address(settings: Settings) -> None:
     )
 
 
-def _check_port(settings: Settings) -> None:
-    """Find out at once whether the address can be had: gunicorn would try for seconds."""
-    host = settings.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _check_engine() -> None:
     try:
-        socket.create_server((host, settings.port), family=family).close()
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host} port {settings.port}: {error.strerror}") from None
+        acceleration.choice()
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 @contextmanager
-def _own(folder: Path | None) -> Iterator[TextIO | None]:
-    """Hold the data folder: another server would take the jobs that run here for abandoned ones."""
-    if folder is None:
-        yield None
-        return
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the address, for as long as the server runs: while gunicorn is started anew, connections wait."""
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    give_up = time.monotonic() + _ADDRESS_SECONDS
+    while True:
+        try:
+            listener = socket.create_server((host, port), family=family)
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > give_up:
+                raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+            time.sleep(0.05)
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _own(folder: Path) -> Iterator[TextIO]:
+    """Hold the data folder: a second server on it is nobody's intention; job workers may use it too."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "server.lock").open("w")
@@ -107,67 +179,126 @@ def _own(folder: Path | None) -> Iterator[TextIO | None]:
         yield lock
 
 
-def _take_over(settings: Settings) -> None:
-    """Bring the jobs table to this version, before anything uses it."""
-    database = Database(settings.database)
+def _open(settings: Settings) -> Store:
+    """Return the jobs table, which can be used."""
+    if settings.database is None:
+        raise SettingsError("a server keeps its jobs in a data folder or a database; name a folder with --data")
+    # The process that looks after the others must not wait for long.
+    store = open_store(settings, patience=2)
     try:
-        database.upgrade()
+        store.check()
     except DatabaseUnavailable as error:
-        raise SettingsError(
-            f"the jobs table in {database.url} cannot be used ({error}): perhaps it is damaged, or another program's. "
-            "Move it away, or name another folder with --data or CHAINRULE_DATA"
-        ) from None
-    finally:
-        database.close()
+        store.close()
+        advice = ": perhaps it is damaged, or another program's. Move it away, or name another folder with --data or "
+        advice = "" if settings.database_url else f"{advice}CHAINRULE_DATA"
+        raise SettingsError(f"the jobs table in {store.database.url} cannot be used ({error}){advice}") from None
+    return store
+
+
+def _end_leases_of_the_dead(store: Store) -> None:
+    """End the leases of processes of this machine that are no more, as when all of a server was killed."""
+    here = worker_name().rpartition(":")[0]
+    for worker in store.workers():
+        host, _, pid = worker.rpartition(":")
+        if host == here and not _is_alive(int(pid)):
+            store.expire_worker(worker, cause="the server that ran it was killed")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def _load_kernels() -> None:
+    """Load the kernels before anything is forked: all processes share their memory."""
+    if not acceleration.load():
+        sys.stderr.write(f"chainrule computes in plain Python, without the compiled kernels: {acceleration.reason()}\n")
+
+
+def _job_workers(settings: Settings, run: Callable[[], object]) -> list[Child]:
+    return [Child(f"job worker {number}", run) for number in range(1, settings.job_workers + 1)]
+
+
+def _deliverers(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> list[Child]:
+    """Return the child that delivers webhooks, without the files `apart`; or none."""
+
+    def deliver() -> None:
+        for mine in apart:
+            mine.close()
+        webhooks.run(settings)
+
+    return [Child("webhooks", deliver)] if settings.webhooks else []
+
+
+@contextmanager
+def _exporters(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> Iterator[list[Child]]:
+    """Count what happens meanwhile, and give the child that serves the counts, without the files `apart`; or none.
+
+    Raises:
+        SettingsError: its port cannot be had.
+    """
+    if settings.metrics_port is None:
+        yield []
+        return
+    with _listen(settings.metrics_host, settings.metrics_port):
+        pass  # it can be had
+    with metrics.counting():
+
+        def export() -> None:
+            for mine in apart:
+                mine.close()
+            exporter.run(settings)
+
+        yield [Child("exporter of metrics", export)]
+
+
+class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's log, which goes where everything else that is logged goes."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take gunicorn's own handler away again."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn with our settings, around the application that `make` returns; `lock` is only the master's."""
+    """gunicorn with our settings, around an application, on a socket that listens: the descriptor `listener`."""
 
-    def __init__(self, settings: Settings, make: Callable[[], Flask], lock: TextIO | None = None) -> None:
-        self.settings, self.make, self.lock = settings, make, lock
+    def __init__(self, settings: Settings, app: Flask, listener: int) -> None:
+        self.settings, self.app, self.listener = settings, app, listener
         super().__init__()
 
     def load(self) -> Flask:
-        """Load the kernels and make the application: gunicorn asks for it once, before it forks."""
-        if not acceleration.load():
-            sys.stderr.write(
-                f"chainrule computes in plain Python, without the compiled kernels: {acceleration.reason()}\n"
-            )
-        return self.make()
+        """Return the application."""
+        return self.app
 
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults."""
-
-        def when_ready(server: Any) -> None:
-            for listener in server.LISTENERS:
-                host, port = listener.sock.getsockname()[:2]
-                address = f"[{host}]" if ":" in host else host
-                sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
-            sys.stdout.flush()
 
         def post_fork(server: Any, worker: Any) -> None:
             # Until it has handlers of its own a worker has the master's, which only take a note: a SIGTERM that comes
             # now would be lost, and the server would wait for this worker until graceful_timeout has passed.
             signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-            if self.lock is not None:
-                self.lock.close()  # it is the master's: a worker that outlives it must not keep a new server out
+            end_with_parent(server.pid)
 
         def child_exit(server: Any, worker: Any) -> None:
-            if self.settings.data is None:
-                return  # the table died with its only worker
             # The master must not be kept from its other workers for long.
-            store = open_store(Database(self.settings.database, patience=2), self.settings)
+            store = open_store(self.settings, patience=2)
             try:
-                store.expire_worker(worker_name(worker.pid))
+                store.expire_worker(worker_name(worker.pid), cause="the server process that ran it died")
             except DatabaseUnavailable:
                 server.log.exception("the leases of worker %s could not be ended", worker.pid)
             finally:
                 store.close()  # a worker that is forked next must not inherit the connection
 
-        host = self.settings.host.strip("[]")
         options = {
-            "bind": f"[{host}]:{self.settings.port}" if ":" in host else f"{host}:{self.settings.port}",
+            "bind": f"fd://{self.listener}",
             "workers": self.settings.workers,
             # Threads, so that health checks are answered while a job computes; and no request is ever killed midway,
             # as it is by the timeout of sync workers.
@@ -181,15 +312,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "worker_connections": 800,
             # Clients such as requests' Session reuse a connection; the default of 2 s makes them race with its end.
             "keepalive": 15,
-            # Made once and shared by fork; create_app opens no connection and starts no thread.
+            # It is made already, and shared by fork.
             "preload_app": True,
             # The heartbeat is a file: on a disk it can block.
             **({"worker_tmp_dir": "/dev/shm"} if os.access("/dev/shm", os.W_OK) else {}),
             # It would write below the home folder, which may be read-only, and nothing here uses it.
             "control_socket_disable": True,
-            # One line says where it listens; what goes wrong is logged. Access is a proxy's to log.
+            # What goes wrong is logged. Access is a proxy's to log.
             "loglevel": "warning",
-            "when_ready": when_ready,
+            "logger_class": Log,
             "post_fork": post_fork,
             "child_exit": child_exit,
         }

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE = "chainrule.sqlite3"
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
@@ -67,11 +68,21 @@ _TABLE = (
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
     Limit(
         "job_work",
-        30_000_000,
+        3_600_000_000,
         10_000_000_000,
         "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
-    Limit("job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take"),
+    Limit(
+        "inline_work",
+        250_000,
+        10_000_000,
+        "estimated work of a job, in the unit of job_work, up to which the request that submits it runs it",
+    ),
+    Limit("batch_jobs", 20, 1_000, "jobs in one batch"),
+    Limit(
+        "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
+    ),
+    Limit("job_seconds", 3_600, 604_800, "seconds for which a queued job may run, in all attempts together"),
     Limit("requests_per_minute", 6_000, 1_000_000, "requests with one API key in a minute, all at once or spread"),
     Limit(
         "work_per_day",
@@ -104,7 +115,14 @@ class Settings:
         database_url: the PostgreSQL database that holds it instead, `postgresql+psycopg://user@host/name`.
         workers: server processes.
         threads: threads in each of them.
+        job_workers: processes that run the jobs of the queue.
+        lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
+            taken for dead after so long.
         insecure: whether to listen on an address that others can reach, although no API key exists yet.
+        broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
+        log_level: the least that is logged: debug, info (a line for each request), warning or error.
+        metrics_host: the address to listen on for Prometheus.
+        metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
         webhooks: whether jobs may name a URL that is told of their end.
         webhook_networks: the operator's own networks that such a URL may lead to, by http too; public addresses it may
             lead to anyway. In the environment, addresses with a prefix length, separated by commas.
@@ -117,14 +135,30 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
     workers: int = 1
     threads: int = 16
+    job_workers: int = 1
+    lease_seconds: int = 5
     insecure: bool = False
+    broker_url: str | None = field(default=None, repr=False)  # it may hold a password
+    log_level: str = "warning"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
     webhooks: bool = False
     webhook_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("port", 0, 65_535), ("workers", 1, 256), ("threads", 2, 256)):
+        for name, low, high in (
+            ("port", 0, 65_535),
+            ("workers", 1, 256),
+            ("threads", 2, 256),
+            ("job_workers", 0, 256),
+            ("lease_seconds", 1, 3_600),
+        ):
             _check(name, getattr(self, name), low, high)
+        if self.metrics_port is not None:
+            _check("metrics_port", self.metrics_port, 1, 65_535)
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
         if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
             raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
         if not self.host:
@@ -154,6 +188,11 @@ class Settings:
         return False
 
     @classmethod
+    def names(cls) -> set[str]:
+        """Return the names of all settings but the limits."""
+        return {entry.name for entry in fields(cls)} - {"limits"}
+
+    @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
         """Read `CHAINRULE_HOST` and its like; `overrides` win, and one that is None counts as not given.
 
@@ -162,7 +201,7 @@ class Settings:
         Raises:
             SettingsError: a value is wrong, or an override is no setting.
         """
-        names = {entry.name for entry in fields(cls)} - {"limits"}
+        names = cls.names()
         if unknown := overrides.keys() - names:
             raise SettingsError(f"there is no setting {min(unknown)!r}; the settings are {', '.join(sorted(names))}")
         given: dict[str, object] = {
@@ -184,7 +223,13 @@ class Settings:
             database_url=str(given["database_url"]) if "database_url" in given else None,
             workers=_integer("workers", given.get("workers", min(_cores(), 8))),
             threads=_integer("threads", given.get("threads", cls.threads)),
+            job_workers=_integer("job_workers", given.get("job_workers", min(_cores(), 8))),
+            lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            broker_url=str(given["broker_url"]) if "broker_url" in given else None,
+            log_level=str(given.get("log_level", cls.log_level)).lower(),
+            metrics_host=str(given.get("metrics_host", cls.metrics_host)),
+            metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,
             webhooks=_boolean("webhooks", given.get("webhooks", cls.webhooks)),
             webhook_networks=_networks("webhook_networks", str(given.get("webhook_networks", ""))),
             limits=limits,

@@ -495,6 +495,12 @@ class Store:
                     break
         return History(first, losses[:most], {name: column[:most] for name, column in metrics.items()})
 
+    def workers(self) -> Sequence[str]:
+        """Return who runs jobs now, or did so when it died."""
+        query = sql.select(JOBS.c.worker).where(JOBS.c.state == "running").distinct()
+        with self.database.transaction(reads=True) as connection:
+            return connection.scalars(query).all()
+
     def queue_position(self, job_id: str) -> int | None:
         """Return how many queued jobs come before this one, or None if it is not queued."""
         mine, others = JOBS.alias("mine"), JOBS
@@ -542,7 +548,7 @@ class Store:
                 try:
                     self._end(connection, ending)
                 except LeaseLost:
-                    _log.warning("the end of job %s came too late: another worker has taken it over", job_id)
+                    _log.warning("the end of job %s was not recorded: it has ended, or another worker has it", job_id)
             yield connection
         for job_id in owed:
             self._owed.pop(job_id, None)
@@ -823,7 +829,7 @@ def _job(row: Row) -> Job:
     job = dict(row)
     if job["state"] == "running" and job["cancel"]:
         job["state"] = "cancelling"
-    return job | {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished")}
+    return job | {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished", "deadline")}
 
 
 def iso(seconds: float | None) -> str | None:

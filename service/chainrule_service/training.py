@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.losses import LOSSES, REDUCTIONS
 from chainrule_engine.nn import ACTIVATIONS, DEFAULT_ACTIVATION, DEFAULT_SCHEME, INIT_SCHEMES
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
-from chainrule_engine.training import METRICS, Training
+from chainrule_engine.training import METRICS, Records, Training, TrainingState
 from chainrule_service.data_fields import Columns, Matrix, Numbers, Rows
 from chainrule_service.documented import ref
 from chainrule_service.fields import (
@@ -28,14 +28,40 @@ from chainrule_service.fields import (
     WholeNumber,
 )
 from chainrule_service.settings import Settings
+from chainrule_service.store import History
 
-#: The first report comes after about so many node evaluations, the others so many seconds apart.
-_FIRST_REPORT, _SECONDS = 200_000, 0.15
+#: The first chunk is about so many node evaluations, each of the others takes about so many seconds.
+_FIRST_CHUNK, _SECONDS = 50_000, 0.2
 
 #: What a node takes until it can be trained, in node evaluations; measured, roughly.
 _PREPARING = 35
 
-Report = Callable[[Mapping[str, Any]], None]
+
+class Chunk(NamedTuple):
+    """Some of a job's work that has just been done.
+
+    Attributes:
+        step: how many steps of the job are done.
+        state: from what the job can go on: plain data.
+        progress: how far the job has come, for people; None where there is nothing to tell.
+        losses: the losses of the chunk's steps.
+        metrics: the metrics of the chunk's steps, by name.
+        result: the job's result once all is done, else None.
+    """
+
+    step: int = 0
+    state: Mapping[str, Any] | None = None
+    progress: Mapping[str, Any] | None = None
+    losses: Sequence[float] = ()
+    metrics: Mapping[str, Sequence[float]] = {}
+    result: Mapping[str, Any] | None = None
+
+    def after(self, before: Chunk | None) -> Chunk:
+        """Return this chunk and the one before it as one."""
+        if before is None:
+            return self
+        metrics = {name: [*before.metrics[name], *numbers] for name, numbers in self.metrics.items()}
+        return self._replace(losses=[*before.losses, *self.losses], metrics=metrics)
 
 
 class InitRequest(Envelope):
@@ -248,19 +274,32 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
     return training
 
 
-def run(training: Training, report: Report) -> Mapping[str, Any]:
-    """Run a training to its end and return its result in the wire's form."""
-    state = training.start()
-    steps = max(1, _FIRST_REPORT * training.steps // max(training.cost, 1))
-    began = time.monotonic()
-    while records := training.advance(state, steps):
+def run(training: Training, state: Mapping[str, Any] | None = None, history: History | None = None) -> Iterator[Chunk]:
+    """Take the steps that are left, chunk by chunk; the last chunk has the result in the wire's form.
+
+    Neither the chunks' sizes nor where a training was stopped and resumed make a difference to any number.
+
+    Args:
+        training: what to run.
+        state: that of the chunk after which to go on; None begins.
+        history: what happened at all steps up to that chunk.
+    """
+    now = training.start() if state is None else TrainingState.from_dict(state)
+    if history is not None:
+        # The result has no learning rates, so they are not kept.
+        now.records = Records(range(now.step), history.losses, [], history.metrics)
+    steps = max(1, _FIRST_CHUNK * training.steps // training.cost)
+    while True:
+        began = time.monotonic()
+        records = training.advance(now, steps)
         elapsed = max(time.monotonic() - began, 1e-9)
         # Compiled kernels are some hundred times faster than plain Python: what a step takes is seen, not known.
         steps = max(1, min(2 * steps, int(steps * _SECONDS / elapsed)))
-        last = records[-1]
-        report({"step": last.step + 1, "steps": training.steps, "loss": last.loss})
-        began = time.monotonic()
-    return training.result(state)
+        result = training.result(now) if now.stop_reason else None
+        progress = {"step": now.step, "steps": training.steps, "loss": now.records.losses[-1]}
+        yield Chunk(now.step, now.to_dict(), progress, records.losses, records.metrics, result)
+        if result is not None:
+            return
 
 
 def _check_network(model: Mapping[str, Any], limits: Mapping[str, int]) -> None:

@@ -31,7 +31,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError
 
 from chainrule_engine import ENGINE
-from chainrule_service import egress, jsonio
+from chainrule_service import egress, jsonio, metrics
 from chainrule_service.database import METADATA, Database, DatabaseUnavailable, clock
 from chainrule_service.egress import MAX_URL, Resolve
 from chainrule_service.fields import Choice, Envelope, ListOf, Text, refuse
@@ -135,12 +135,16 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def open_store(database: Database, settings: Settings) -> Store:
-    """Return the store of a database, whose jobs tell of their end where webhooks are on.
+def open_store(settings: Settings, patience: float = 30) -> Store:
+    """Return the store that the settings name, whose jobs tell of their end where webhooks are on.
 
     Every process of the service opens its store here: one that did not would end jobs in silence.
+
+    Args:
+        settings: the service's.
+        patience: the seconds to wait for another process that writes.
     """
-    return Store(database, settings, jobs_ended if settings.webhooks else None)
+    return Store(Database(settings.database, patience), settings, jobs_ended if settings.webhooks else None)
 
 
 def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
@@ -371,6 +375,7 @@ def _attempt(database: Database, settings: Settings, delivery: Delivery, resolve
         detail = None if 200 <= status < 300 else f"the answer was {status}"
     except (egress.Refused, egress.NoAnswer) as error:
         detail = str(error)[:300]
+    metrics.DELIVERIES.count("delivered" if detail is None else "failed")
     delay = retry_delay(delivery["attempts"], random.random(), retry_after)
     outcome: dict[str, Any]
     if detail is None:

@@ -50,12 +50,14 @@ def test_a_computation_is_tried_again_whatever_broke(outcome):
         (requests.ReadTimeout(), {}, None),
         (429, {}, 0.5),
         (503, {"Retry-After": "3"}, 3.0),
+        (409, {"Retry-After": "1"}, 1.0),  # the first request with the same idempotency key is still being answered
+        (409, {}, None),
         (503, {}, None),
         (502, {}, None),
         (504, {"Retry-After": "3"}, None),
     ],
 )
-def test_a_new_job_is_sent_again_only_if_the_service_did_not_take_it(outcome, headers, expected):
+def test_what_changes_something_is_sent_again_only_if_the_service_did_not_take_it(outcome, headers, expected):
     assert delay(outcome, headers, safe=False) == expected
 
 

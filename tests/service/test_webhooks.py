@@ -6,8 +6,6 @@ import ast
 import contextlib
 import ipaddress
 import json
-import os
-import secrets as randomness
 import signal
 import subprocess
 import sys
@@ -24,42 +22,31 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.service import databases
 from tests.service.receivers import Receiver, answers, receiver
+from tests.service.test_serving import Server
 
 from chainrule.webhooks import WebhookVerificationError, verify
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import InvalidInput
 from chainrule_service import webhooks
 from chainrule_service.database import Database
+from chainrule_service.documented import NEURON
 from chainrule_service.settings import Settings
 from chainrule_service.store import JOBS, Store, worker_name
 from chainrule_service.webhooks import DELAYS, DELIVERIES, EVENTS, JITTER, SECRETS, deliver_due, retry_delay
 
 SETTINGS = Settings(webhooks=True, webhook_networks=(ipaddress.ip_network("127.0.0.0/8"),))
-POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
 ME = worker_name()
 
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """Give a database of PostgreSQL with the tables."""
-    engine = sql.create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
-    name = f"test_{randomness.token_hex(8)}"
-    try:
-        with engine.connect() as connection:
-            connection.execute(sql.text(f"CREATE DATABASE {name}"))
-    except sql.exc.OperationalError:
-        engine.dispose()
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("no PostgreSQL listens on 127.0.0.1:5432")
-    database = Database(f"{POSTGRES}/{name}")
-    database.upgrade()
-    database.close()
-    yield f"{POSTGRES}/{name}"
-    with engine.connect() as connection:
-        connection.execute(sql.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with databases.postgresql() as url:
+        with contextlib.closing(Database(url)) as database:
+            database.upgrade()
+        yield url
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
@@ -328,6 +315,7 @@ PROGRAM = """
 import ipaddress, os, signal, sys
 from chainrule_service import webhooks
 from chainrule_service.database import Database
+from chainrule_service.documented import NEURON
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
 settings = Settings(webhooks=True, webhook_networks=(ipaddress.ip_network("127.0.0.0/8"),))
@@ -477,7 +465,7 @@ def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path, caplog: pytes
 
 def test_the_process_delivers_until_it_is_told_to_end(tmp_path: Path):
     settings = replace(SETTINGS, data=tmp_path)
-    store = webhooks.open_store(Database(settings.database), settings)
+    store = webhooks.open_store(settings)
     begun, told_to_end = threading.Event(), threading.Event()
 
     def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
@@ -616,7 +604,27 @@ def test_every_store_of_the_service_tells():
 
 def test_a_store_tells_where_webhooks_are_on():
     for settings, told in ((SETTINGS, 1), (Settings(), 0)):
-        store = webhooks.open_store(Database(None), settings)
+        store = webhooks.open_store(settings)
         end(store, "https://example.org/")
         assert len(deliveries(store)) == told
         store.close()
+
+
+@pytest.mark.slow
+def test_a_server_tells_of_a_job_that_it_was_sent(tmp_path: Path):
+    """The whole of it: gunicorn, a job worker and the process that delivers, under their supervisor."""
+    environment = {"CHAINRULE_WEBHOOKS": "1", "CHAINRULE_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    arrived = threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
+        answers(204)(handler, number)
+        arrived.set()
+
+    with receiver(behave) as there, Server(tmp_path, environment=environment) as server:
+        spec = {"type": "evaluation", "spec": {"graph": NEURON}, "webhook": {"url": there.url}}
+        job_id = server.call("/v1/jobs/batch", {"items": [spec]})["data"][0]["job"]["id"]
+        assert arrived.wait(30)
+        [secret] = server.call("/v1/webhook-secret")["secrets"]
+        _, headers, body = there.requests[0]
+        message = verify(body, headers, secret)
+        assert (message["type"], message["data"]["id"]) == ("job.succeeded", job_id)

@@ -1,0 +1,68 @@
+"""A job worker: a process that takes jobs from the queue and runs them, one after another."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chainrule_service import runner
+from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.settings import Settings
+from chainrule_service.store import Claim, worker_name
+from chainrule_service.webhooks import open_store
+
+#: How long it waits before it looks again: for a job, and for the database.
+POLL_SECONDS, RETRY_SECONDS = 0.05, 1.0
+#: A run that does not end itself at its limit of time is ended so many seconds later.
+OVERTIME_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def work(settings: Settings) -> None:
+    """Run jobs until a signal comes or the parent is gone: then the job that runs goes back to the queue."""
+    parent, stop = os.getppid(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    # This thread never waits for `stop`: the handler, which runs in it, could not set what it holds the lock of.
+    store = open_store(settings)
+    while not stop.is_set() and os.getppid() == parent:
+        try:
+            claim = store.claim(worker_name(), settings.lease_seconds)
+        except DatabaseUnavailable as error:
+            _log.warning("no job can be taken now: %s", error)
+            time.sleep(RETRY_SECONDS)
+            continue
+        if claim is None:
+            time.sleep(POLL_SECONDS)
+            continue
+        with _limits(claim, settings):
+            runner.run(claim, store, settings, stop)
+    store.close()
+
+
+@contextmanager
+def _limits(claim: Claim, settings: Settings) -> Iterator[None]:
+    """Have the kernel enforce the limits of a job, even in machine code that nothing else interrupts.
+
+    Memory beyond the limit raises MemoryError; SIGALRM, which nothing handles, ends the process and tells the
+    supervisor why.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform == "linux":
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + settings.limits["job_memory"], limits[1]))
+    signal.setitimer(signal.ITIMER_REAL, max(runner.seconds_left(claim, settings), 0) + OVERTIME_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, limits)

@@ -1,0 +1,73 @@
+"""Jobs for tests that run them without HTTP: submitted to a jobs table, and looked at in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from chainrule_engine.training import train
+from chainrule_service import jobs
+from chainrule_service.database import Database
+from chainrule_service.settings import Settings
+from chainrule_service.store import TERMINAL, Store
+from chainrule_service.training import NETWORK_EXAMPLE, read
+
+#: Enough work for many chunks, in whichever kernels compute: about so many steps a second.
+STEPS_A_SECOND = {"compiled": 100_000, "python": 1_000}
+
+
+def network(steps: int, **changes: Any) -> dict[str, Any]:
+    """Return the specification of a training with batches, momentum and a metric: all that a checkpoint must hold."""
+    optimizer = {"name": "sgd", "momentum": 0.9, "learning_rate": {"schedule": "cosine", "start": 0.05, "end": 0.01}}
+    return NETWORK_EXAMPLE | {"steps": steps, "batch_size": 3, "batch_seed": 7, "optimizer": optimizer} | changes
+
+
+def undisturbed(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a training that nothing ever stopped."""
+    return train(read(spec))
+
+
+def settings_for(folder: Any, **limits: int) -> Settings:
+    """Return settings with the jobs table in a folder, or in memory for None."""
+    return Settings(data=folder, limits={"job_work": 10**10, "answer_numbers": 10**7} | limits)
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the jobs table of the settings."""
+    return Store(Database(settings.database), settings)
+
+
+def submit(store: Store, spec: dict[str, Any], kind: str = "training", **more: Any) -> str:
+    """Queue a job, and return its id."""
+    task = jobs.read(kind, spec, settings_for(None))
+    return str(store.submit(jobs.record_of(task) | more).job["id"])
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """Wait until a condition holds, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+    return found
+
+
+def ended(store: Store, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    """Wait until a job has ended, and return it."""
+
+    def look() -> Any:
+        job = store.get(job_id)
+        assert job is not None
+        return job if job["state"] in TERMINAL else None
+
+    return dict(until(look, f"the job {job_id} ends", seconds))
+
+
+def check_exact(store: Store, job: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Insist on the bits of an undisturbed run, and on a history that has each step exactly once."""
+    assert job["state"] == "succeeded", job["failure"]
+    assert repr(job["result"]) == repr(wanted)  # of floats, repr is exact
+    history = store.history(job["id"])
+    assert list(history.losses) == wanted["loss_history"]
+    assert {name: list(column) for name, column in history.metrics.items()} == wanted["metrics"]

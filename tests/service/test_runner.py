@@ -1,0 +1,227 @@
+"""One claim of a job: in chunks, with checkpoints, until its end or until it is given back."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tests.service.queued import (
+    STEPS_A_SECOND,
+    check_exact,
+    ended,
+    network,
+    open_store,
+    settings_for,
+    submit,
+    undisturbed,
+    until,
+)
+
+from chainrule_engine import acceleration
+from chainrule_service import jobs, runner, training
+from chainrule_service.database import Database
+from chainrule_service.store import Store
+from chainrule_service.training import GRAPH_EXAMPLE
+
+NEVER = threading.Event()
+ALREADY = threading.Event()
+ALREADY.set()
+
+
+@pytest.fixture
+def settings():
+    return settings_for(None)
+
+
+@pytest.fixture
+def store(settings):
+    store = open_store(settings)
+    yield store
+    store.close()
+
+
+def claimed(store, worker="here:1"):
+    claim = store.claim(worker, 60)
+    assert claim is not None
+    return claim
+
+
+SPECS = [
+    network(60),
+    network(60, batch_size=None, metrics=[]),
+    network(60, optimizer={"name": "adam", "learning_rate": 0.05}, target_loss=0.5),
+    network(60, optimizer={"name": "sgd", "learning_rate": 1e200}),  # diverges
+    GRAPH_EXAMPLE,
+]
+
+
+@pytest.fixture(scope="class")
+def single_steps():
+    """Chunks that are as small as they can be: a quick job has many then."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_FIRST_CHUNK", 0)
+        patch.setattr(training, "_SECONDS", 0.0)
+        yield
+
+
+@pytest.mark.usefixtures("single_steps")
+@pytest.mark.parametrize("spec", SPECS)
+@hypothesis_settings(max_examples=15, deadline=None)
+@given(stops=st.lists(st.booleans(), max_size=12))
+def test_a_job_that_is_stopped_and_resumed_anywhere_has_the_same_bits(spec, stops):
+    settings = settings_for(None)
+    with closing(open_store(settings)) as store:
+        job_id = submit(store, spec)
+        for number, stop in enumerate(stops):
+            claim = store.claim(f"host:{number}", 60)
+            if claim is None:
+                break
+            # The end of the process, or that of the slice.
+            event, slice_seconds = (ALREADY, None) if stop else (NEVER, 0.0)
+            assert runner.run(claim, store, settings, event, slice_seconds=slice_seconds) in ("released", "succeeded")
+        if store.get(job_id)["state"] == "queued":
+            assert runner.run(claimed(store), store, settings, NEVER) == "succeeded"
+        job = store.get(job_id)
+        check_exact(store, job, undisturbed(spec))
+        assert job["attempts"] == 1
+
+
+def test_an_evaluation_is_one_chunk(store, settings, neuron):
+    job_id = submit(store, {"graph": neuron}, "evaluation")
+    assert runner.run(claimed(store), store, settings, ALREADY) == "succeeded"
+    job = store.get(job_id)
+    assert job["result"]["value"] == pytest.approx(0.7071, abs=1e-4)
+    assert job["progress"] is None
+
+
+def test_progress_is_recorded_on_the_way(tmp_path):
+    """What another process sees of a job that runs, and how soon."""
+    settings = settings_for(tmp_path)
+    with closing(open_store(settings)) as store, closing(open_store(settings)) as other:
+        job_id = submit(store, network(5 * 10**6))
+        claim, stop = claimed(store), threading.Event()
+        runs = threading.Thread(target=runner.run, args=(claim, store, settings, stop))
+        runs.start()
+        seen = [until(lambda: other.get(job_id, brief=True)["progress"], "progress is seen")]
+        for _ in range(3):
+            seen.append(until(lambda: more(other.get(job_id, brief=True)["progress"], seen[-1]), "more progress"))
+        stop.set()
+        runs.join()
+        job = other.get(job_id)
+        assert (job["state"], job["attempts"]) == ("queued", 0)
+        assert len(other.history(job_id).losses) == job["progress"]["step"]
+
+
+def more(progress, than):
+    return progress if progress["step"] > than["step"] else None
+
+
+@pytest.mark.usefixtures("single_steps")
+class TestEnds:
+    """What can end a job, or a run, between two chunks."""
+
+    def test_a_cancel(self, store, settings):
+        job_id = submit(store, network(50))
+        claim = claimed(store)
+        assert store.cancel(job_id)["state"] == "cancelling"
+        assert runner.run(claim, store, settings, NEVER) == "cancelled"
+        job = store.get(job_id)
+        assert (job["state"], job["progress"]["step"], job["result"]) == ("cancelled", 1, None)
+
+    def test_a_deadline(self, store, settings):
+        job_id = submit(store, network(10**6), deadline_seconds=0.2)
+        assert runner.run(claimed(store), store, settings, NEVER) == "expired"
+        job = store.get(job_id)
+        assert job["state"] == "expired"
+        assert len(store.history(job_id).losses) == job["progress"]["step"] > 0
+
+    def test_the_limit_of_time_is_for_all_attempts_together(self, store):
+        job_id = submit(store, network(10**6))
+        settings = settings_for(None, job_seconds=1)
+        began = time.monotonic()
+        assert runner.run(claimed(store), store, settings, NEVER, slice_seconds=0.6) == "released"
+        assert runner.run(claimed(store), store, settings, NEVER) == "failed"
+        assert time.monotonic() - began > 1
+        failure = store.get(job_id)["failure"]
+        assert (failure["code"], failure["fault"]) == ("time-limit", "client")
+        assert "job_seconds" in failure["detail"]
+
+    def test_a_lease_that_is_lost(self, store, settings):
+        """Another has claimed the job meanwhile: nothing is written."""
+        job_id = submit(store, network(50))
+        claim = claimed(store)
+        store.expire_worker(claim.worker)
+        other = claimed(store, "there:2")
+        assert runner.run(claim, store, settings, NEVER) == "lost"
+        assert not store.history(job_id).losses
+        assert store.get(job_id)["progress"] is None
+        assert runner.run(other, store, settings, NEVER) == "succeeded"
+        check_exact(store, store.get(job_id), undisturbed(network(50)))
+
+    def test_a_job_that_is_deleted(self, store, settings):
+        job_id = submit(store, network(50), deadline_seconds=0.05)
+        claim = claimed(store)
+        until(lambda: store.sweep() or store.delete(job_id), "it expires, and is deleted")
+        assert runner.run(claim, store, settings, NEVER) == "lost"
+        assert store.get(job_id) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "limits", "code", "fault", "words"),
+    [
+        (network(5), "training", {"parameters": 3}, "limit-exceeded", "client", "parameters is limited to 3"),
+        (network(5) | {"batch_size": 99}, "training", {}, "invalid-request", "client", "batch_size"),
+        (network(5), "no such type", {}, "internal-error", "service", "its log"),
+    ],
+)
+def test_an_error_is_a_failure_that_names_the_fault(store, caplog, spec, kind, limits, code, fault, words):
+    record = jobs.record_of(jobs.read("training", network(5), settings_for(None))) | {"type": kind, "spec": spec}
+    job_id = store.submit(record).job["id"]
+    assert runner.run(claimed(store), store, settings_for(None, **limits), NEVER) == "failed"
+    job = store.get(job_id)
+    assert (job["state"], job["result"], job["failure"]["code"], job["failure"]["fault"]) == (
+        "failed", None, code, fault,
+    )  # fmt: skip
+    assert words in job["failure"]["detail"]
+    assert (job_id in caplog.text) == (fault == "service")
+
+
+@pytest.mark.slow
+def test_the_lease_is_renewed_while_a_chunk_takes_long(store):
+    settings = replace(settings_for(None), lease_seconds=1)
+    spec = network(5)
+    submit(store, spec)
+    task, over = jobs.read("training", spec, settings), time.monotonic() + 2.5
+
+    def run(state, history):
+        while time.monotonic() < over:
+            assert store.claim("there:2", 1) is None
+            time.sleep(0.05)
+        yield from task.run(state, history)
+
+    claim = store.claim("here:1", 1)
+    assert runner.run(claim, store, settings, NEVER, task=replace(task, run=run)) == "succeeded"
+
+
+def test_the_work_goes_on_while_the_database_is_away(tmp_path, caplog):
+    """A writer holds the lock for a while: what was done meanwhile is recorded afterwards, each step once."""
+    settings = settings_for(tmp_path)
+    with closing(Store(Database(settings.database, patience=0.05), settings)) as store:
+        spec = network(2 * STEPS_A_SECOND["compiled" if acceleration.load() else "python"])
+        job_id = submit(store, spec)
+        claim = claimed(store)
+        run = threading.Thread(target=runner.run, args=(claim, store, settings, NEVER))
+        run.start()
+        until(lambda: store.get(job_id)["progress"], "it has begun")
+        with closing(sqlite3.connect(tmp_path / "chainrule.sqlite3", isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            until(lambda: "has no checkpoint" in caplog.text, "a checkpoint fails")
+        run.join()
+        check_exact(store, ended(store, job_id), undisturbed(spec))
