@@ -105,7 +105,7 @@ def tanh(x: float) -> float:
 
 
 def tanh_derivative(x: float) -> float:
-    """1 - tanh(x)², as y + (y - y²) with y = 1 - tanh|x| from its head and tail: no cancellation, so right at 20 too."""
+    """1 - tanh(x)², as y + (y - y²) with y = 1 - tanh|x| in head and tail: no cancellation, right at 20 too."""
     a = abs(x)
     n, n_tail, d, d_tail, k = _tanh_parts(a if a < 374.0 else 374.0)
     head, tail = quotient(n, n_tail, d, d_tail)
