@@ -177,12 +177,6 @@ class Keys:
             self._note_use(key)
         return key
 
-    def remembers(self, text: str) -> bool:
-        """Tell whether this process has found a key to be good before, however it may be now."""
-        parts = _KEY.fullmatch(text)
-        _, digest, _ = self._seen.get(parts[2] if parts else "") or (0.0, _NOBODY, None)
-        return hmac.compare_digest(_digest(text), digest)
-
     def _look_up(self, key_id: str) -> tuple[str, Key | None]:
         with self._database.transaction(reads=True) as connection:
             row = connection.execute(sql.select(API_KEYS).where(API_KEYS.c.id == key_id)).mappings().first()
