@@ -144,7 +144,7 @@ class Access:
             caller.standings.append(self._rates.take(caller.key.id, Policy(name, quota, window), amount))
         except QuotaExceeded as error:
             caller.standings.append(error.standing)
-            detail = f"this API key has {error.standing.left:,} of {quota:,} {name} left, and {amount:,} are needed"
+            detail = f"this takes {amount:,} of the API key's {name}, and {error.standing.left:,} of {quota:,} are left"
             raise _exceeded(error.standing, detail) from None
 
 
