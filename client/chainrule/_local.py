@@ -69,6 +69,20 @@ def upgrade(environ: Mapping[str, str], **overrides: Any) -> None:
     upgrade_settings(Settings.from_env(environ, **overrides))
 
 
+def examine(environ: Mapping[str, str], *, as_json: bool, **overrides: Any) -> tuple[str, bool]:
+    """Check a deployment; return what was found as text, and whether nothing is broken. `None` means "not given".
+
+    Raises:
+        MissingExtraError: the `service` extra is not installed.
+    """
+    try:
+        from chainrule_service import doctor
+    except ModuleNotFoundError as error:
+        _explain(error, "the doctor", "service")
+    findings = doctor.examine(environ, **overrides)
+    return doctor.render(findings, as_json=as_json), doctor.is_sound(findings)
+
+
 def limits_help() -> str:
     """Return the service's limits as lines of text.
 

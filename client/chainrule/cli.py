@@ -123,6 +123,18 @@ def _parser() -> argparse.ArgumentParser:
     _takes_database(upgrade)
     upgrade.set_defaults(run=_upgrade)
 
+    doctor = commands.add_parser(
+        "doctor",
+        help="check a deployment and say what mends it",
+        description="Look at the settings, the database, the broker, the workers and the server from where this is "
+        "called, and say what mends whatever is wrong. It changes nothing. Exit status 1: something is broken.",
+    )
+    doctor.add_argument("--host", help="address that the server listens on (CHAINRULE_HOST)")
+    doctor.add_argument("--port", type=int, help="port that the server listens on (CHAINRULE_PORT)")
+    _takes_database(doctor)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
+
     openapi = commands.add_parser("openapi", help="print the service's OpenAPI description")
     openapi.set_defaults(run=_openapi)
 
@@ -231,6 +243,13 @@ def _worker(options: argparse.Namespace) -> int:
 def _upgrade(options: argparse.Namespace) -> int:
     _local.upgrade(os.environ, data=options.data)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    asked = {name: getattr(options, name) for name in ("host", "port", "data")}
+    text, sound = _local.examine(os.environ, as_json=options.json, **asked)
+    print(text)
+    return 0 if sound else FAILED
 
 
 def _openapi(options: argparse.Namespace) -> int:

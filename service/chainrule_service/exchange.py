@@ -48,17 +48,17 @@ class Service:
     """What the views of one application share.
 
     Attributes:
+        draining: set when the process has begun to end: no answer is kept back any longer.
         slots: a place for each request that may do long work.
         seats: a place for each request that may wait for something to happen.
-        stopping: set once the server is told to stop: what waits is to end.
     """
 
     settings: Settings
     store: Store
     access: Access
+    draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
     seats: threading.Semaphore = field(init=False)
-    stopping: threading.Event = field(init=False, default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         # At least one thread stays free of both, so that the server answers whatever else it is asked meanwhile.

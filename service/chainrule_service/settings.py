@@ -8,12 +8,14 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 
 from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE = "chainrule.sqlite3"
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
@@ -118,6 +120,13 @@ class Settings:
         lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
             taken for dead after so long.
         insecure: whether to listen on an address that others can reach, although no API key exists yet.
+        broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
+        log_level: the least that is logged: debug, info (a line for each request), warning or error.
+        metrics_host: the address to listen on for Prometheus.
+        metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
+        webhooks: whether jobs may name a URL that is told of their end.
+        webhook_networks: the operator's own networks that such a URL may lead to, by http too; public addresses it may
+            lead to anyway. In the environment, addresses with a prefix length, separated by commas.
         limits: what differs from the defaults of `LIMITS`.
     """
 
@@ -130,6 +139,12 @@ class Settings:
     job_workers: int = 1
     lease_seconds: int = 5
     insecure: bool = False
+    broker_url: str | None = field(default=None, repr=False)  # it may hold a password
+    log_level: str = "warning"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    webhooks: bool = False
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,6 +156,10 @@ class Settings:
             ("lease_seconds", 1, 3_600),
         ):
             _check(name, getattr(self, name), low, high)
+        if self.metrics_port is not None:
+            _check("metrics_port", self.metrics_port, 1, 65_535)
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
         if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
             raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
         if not self.host:
@@ -170,6 +189,11 @@ class Settings:
         return False
 
     @classmethod
+    def names(cls) -> set[str]:
+        """Return the names of all settings but the limits."""
+        return {entry.name for entry in fields(cls)} - {"limits"}
+
+    @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
         """Read `CHAINRULE_HOST` and its like; `overrides` win, and one that is None counts as not given.
 
@@ -178,7 +202,7 @@ class Settings:
         Raises:
             SettingsError: a value is wrong, or an override is no setting.
         """
-        names = {entry.name for entry in fields(cls)} - {"limits"}
+        names = cls.names()
         if unknown := overrides.keys() - names:
             raise SettingsError(f"there is no setting {min(unknown)!r}; the settings are {', '.join(sorted(names))}")
         given: dict[str, object] = {
@@ -203,6 +227,12 @@ class Settings:
             job_workers=_integer("job_workers", given.get("job_workers", min(_cores(), 8))),
             lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            broker_url=str(given["broker_url"]) if "broker_url" in given else None,
+            log_level=str(given.get("log_level", cls.log_level)).lower(),
+            metrics_host=str(given.get("metrics_host", cls.metrics_host)),
+            metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,
+            webhooks=_boolean("webhooks", given.get("webhooks", cls.webhooks)),
+            webhook_networks=_networks("webhook_networks", str(given.get("webhook_networks", ""))),
             limits=limits,
         )
 
@@ -246,3 +276,10 @@ def _boolean(name: str, value: object) -> bool:
     if word not in ("1", "true", "yes", "0", "false", "no"):
         raise SettingsError(f"{name} must be one of 1, true, yes, 0, false, no, and is {value!r}")
     return word in ("1", "true", "yes")
+
+
+def _networks(name: str, value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(network.strip()) for network in value.split(",") if network.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name} must be networks like 10.0.0.0/8, separated by commas: {error}") from None

@@ -40,7 +40,7 @@ def wait_for(
             left = end - time.monotonic()
             if left <= 0 or enough(seen):
                 break
-            if shared.stopping.wait(min(pause, left)):
+            if shared.draining.wait(min(pause, left)):
                 return seen, False
             seen = look()
     except DatabaseUnavailable:

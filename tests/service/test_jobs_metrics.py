@@ -211,9 +211,9 @@ def test_streams_have_an_end_and_give_signs_of_life(queue, running, monkeypatch)
 
 
 def test_a_stream_ends_with_the_server_and_with_the_record(queue, running):
-    threading.Timer(0.2, queue.service.stopping.set).start()
+    threading.Timer(0.2, queue.service.draining.set).start()
     assert read(get(queue, running.path, **STREAM)) == []
-    queue.service.stopping.clear()
+    queue.service.draining.clear()
     running.end()
     answer = get(queue, running.path, **STREAM)
     queue.call(f"/v1/jobs/{running.id}", method="DELETE", status=204)

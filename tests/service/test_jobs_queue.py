@@ -180,7 +180,7 @@ def test_places_for_waiting_are_given_back(queue):
 
 
 def test_nothing_waits_for_a_server_that_stops(queue):
-    threading.Timer(0.2, queue.service.stopping.set).start()
+    threading.Timer(0.2, queue.service.draining.set).start()
     began = NOW()
     answer = post(queue, prefer="wait=30")
     assert answer.status_code == 202

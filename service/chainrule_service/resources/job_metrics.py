@@ -12,7 +12,15 @@ from flask_smorest import Blueprint
 from chainrule_service import jsonio
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import JSON, documented, record, ref
-from chainrule_service.exchange import Service, accepted, answer, needs, service, takes_query, whole_number_parameter
+from chainrule_service.exchange import (
+    Service,
+    accepted,
+    answer,
+    needs,
+    service,
+    takes_query,
+    whole_number_parameter,
+)
 from chainrule_service.fields import JsonSchema
 from chainrule_service.finding import find
 from chainrule_service.preferences import preferences
@@ -209,7 +217,7 @@ def _events(job_id: str, after: int, most: int | None, shared: Service) -> Itera
         if now - heard >= _SILENCE:
             heard = now
             yield ": ping\n\n"
-        if now - began >= _STREAM_SECONDS or shared.stopping.wait(next(waits)):
+        if now - began >= _STREAM_SECONDS or shared.draining.wait(next(waits)):
             return
 
 

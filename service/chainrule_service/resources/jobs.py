@@ -34,13 +34,25 @@ from chainrule_service.exchange import (
     takes_query,
     whole_number_parameter,
 )
-from chainrule_service.fields import Choice, Envelope, Field, JsonSchema, ListOf, Number, Raw, WholeNumber, refuse
+from chainrule_service.fields import (
+    Choice,
+    Envelope,
+    Field,
+    JsonSchema,
+    ListOf,
+    Number,
+    Object,
+    Raw,
+    WholeNumber,
+    refuse,
+)
 from chainrule_service.finding import find
 from chainrule_service.idempotency import idempotency_key
 from chainrule_service.preferences import Preferences, preferences
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.store import STATES, TERMINAL, Job, Submission, worker_name
 from chainrule_service.waiting import wait_for
+from chainrule_service.webhooks import WebhookRequest, check
 
 blueprint = Blueprint("jobs", __name__, description="Trainings and evaluations that are recorded.")
 
@@ -92,6 +104,7 @@ class JobRequest(Envelope):
         most=2_592_000,
         load_default=None,
     )
+    webhook = Object(WebhookRequest, "Where its end is told, if the service tells.", load_default=None)
 
 
 class JobBatchRequest(Envelope):
@@ -370,6 +383,11 @@ def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
     except (InvalidInput, LimitExceeded) as error:
         raise error.under("spec") from None
     jobs.check_cost(task, shared.settings)
+    if loaded["webhook"] is not None:
+        try:
+            check(loaded["webhook"], shared.settings)
+        except InvalidInput as error:
+            raise error.under("webhook") from None
     return task, loaded
 
 
@@ -382,13 +400,12 @@ def _submit(
         RequestError: the idempotency key is that of another request (422) or of one that is being answered (409).
     """
     shared = service()
-    lease = shared.settings.lease_seconds
-    row = jobs.record_of(task) | options | {
-        "owner": owner(), "concurrent_jobs": own_limit("concurrent_jobs"), "request_id": request_id()
-    }  # fmt: skip
+    row = jobs.record_of(task) | options
+    row |= {"owner": owner(), "request_id": request_id(), "concurrent_jobs": own_limit("concurrent_jobs")}
+    claimed_by = worker_name() if inline else None
     with shared.room_for(task.cost) if inline else nullcontext():
         submission = shared.store.submit(
-            row, idempotency=idempotency, claimed_by=worker_name() if inline else None, lease=lease
+            row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
         )
         if submission.claim is not None:
             runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
@@ -488,6 +505,10 @@ def _filters(given: Mapping[str, str]) -> dict[str, Any]:
     return filters
 
 
+#: Times are told in whole microseconds: a job is not newer than the time that is told of it.
+_HALF_A_MICROSECOND = 5e-7
+
+
 def _moment(text: str) -> float:
     """Return the seconds since 1970 of a time in the format of RFC 3339.
 
@@ -497,7 +518,7 @@ def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped arrives as a space
         if moment.tzinfo is not None:
-            return moment.timestamp()
+            return moment.timestamp() + _HALF_A_MICROSECOND
     except (ValueError, OverflowError):
         pass
     detail = "created_after must be a time with its zone, such as 2026-01-31T12:00:00Z"
@@ -535,7 +556,7 @@ def get_job(job_id: str) -> Response:
         200: ("The job, which has ended: it was not running, or had ended before.", ref("Job")),
         202: ("The job, whose worker is to stop it within a moment; it may still succeed.", ref("Job")),
     },
-    errors=(404,),
+    errors=(404, 411),
 )
 @needs("jobs")
 def cancel_job(job_id: str) -> Response:

@@ -10,9 +10,10 @@ from flask_smorest import Blueprint
 from chainrule_engine import ENGINE, acceleration
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import documented, record, ref
-from chainrule_service.exchange import answer, needs, service
+from chainrule_service.exchange import answer, needs
 from chainrule_service.fields import JsonSchema
 from chainrule_service.problems import RequestError
+from chainrule_service.readiness import NotReady
 
 blueprint = Blueprint("server", __name__, description="The server itself.")
 
@@ -64,11 +65,14 @@ def livez() -> Response:
 @documented(answers={200: ("It can work.", ref("Status"))}, errors=(503,))
 @needs(None)
 def readyz() -> Response:
-    """Tell whether jobs can be recorded."""
-    try:
-        service().store.check()
-    except DatabaseUnavailable as error:
-        current_app.logger.error("not ready: %s", error)
-        detail = "the jobs table cannot be read or written; the server's log has the cause"
-        raise RequestError("service-unavailable", detail) from error
+    """Tell whether all is there that the service needs: database, broker, job workers; if not, what is not."""
+    failed = []
+    for name, check in current_app.extensions["chainrule-readiness"].items():
+        try:
+            check()
+        except (NotReady, DatabaseUnavailable) as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        current_app.logger.warning("not ready: %s", "; ".join(failed))
+        raise RequestError("service-unavailable", "not ready: " + "; ".join(failed))
     return answer({"status": "ok"})
