@@ -193,7 +193,7 @@ def test_every_path_is_closed_without_the_scope_that_it_needs(closed):
         for method in rule.methods - {"OPTIONS"}:
             anonymous = closed.call(method, path)
             if rule.rule in PUBLIC:
-                assert anonymous.status_code in (200, 404)
+                assert anonymous.status_code in (200, 404, 503)  # a page, no such problem, not ready
                 continue
             scope = closed.app.view_functions[rule.endpoint].scope
             if method == "HEAD":
