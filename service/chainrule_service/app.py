@@ -19,12 +19,32 @@ from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
 from chainrule_service.keys import Keys
 from chainrule_service.rates import Rates
-from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations, webhooks
+from chainrule_service.resources import (
+    docs,
+    evaluations,
+    gradient_checks,
+    job_metrics,
+    jobs,
+    limits,
+    meta,
+    operations,
+    webhooks,
+)
 from chainrule_service.settings import Settings
 from chainrule_service.webhooks import open_store
 
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
-RESOURCES: tuple[ModuleType, ...] = (evaluations, gradient_checks, jobs, webhooks, operations, limits, meta, docs)
+RESOURCES: tuple[ModuleType, ...] = (
+    evaluations,
+    gradient_checks,
+    jobs,
+    job_metrics,
+    webhooks,
+    operations,
+    limits,
+    meta,
+    docs,
+)
 
 _log = logging.getLogger(__name__)
 _PATH = ("SCRIPT_NAME", "PATH_INFO")

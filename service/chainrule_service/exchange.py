@@ -45,17 +45,32 @@ DRAWING_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 @dataclass(frozen=True)
 class Service:
-    """What the views of one application share."""
+    """What the views of one application share.
+
+    Attributes:
+        draining: set when the process has begun to end: no answer is kept back any longer.
+        slots: a place for each request that may do long work.
+        seats: a place for each request that may wait for something to happen.
+    """
 
     settings: Settings
     store: Store
     access: Access
-    draining: threading.Event = field(default_factory=threading.Event)  # set when the process has begun to end
+    draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
+    seats: threading.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        # At least one thread stays free of long work, so that the server answers whatever else it is asked meanwhile.
-        object.__setattr__(self, "slots", threading.BoundedSemaphore(min(_LONG, self.settings.threads - 1)))
+        # At least one thread stays free of both, so that the server answers whatever else it is asked meanwhile.
+        free = self.settings.threads - 1
+        slots = min(_LONG, free)
+        object.__setattr__(self, "slots", threading.BoundedSemaphore(slots))
+        object.__setattr__(self, "seats", threading.Semaphore(free - slots))
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether another process may take jobs from the table: none can where it is in this one's memory."""
+        return self.settings.database is not None
 
     def room_for(self, work: int) -> AbstractContextManager[None]:
         """Hold one of the places for long work while so many node evaluations run; short work needs none.
@@ -106,6 +121,13 @@ def charge(work: int) -> None:
         service().access.charge(caller, work)
 
 
+def give_back(work: int) -> None:
+    """Take back that work was charged, which is not going to be done."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        service().access.give_back(caller, work)
+
+
 def needs(scope: str | None) -> Callable[[View], View]:
     """Declare which scope of an API key a view needs; None opens it to everybody. Without, nobody's key opens it."""
 
@@ -138,6 +160,32 @@ def whole_number_parameter(name: str, default: int | None, low: int) -> int | No
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= low):
         raise RequestError("invalid-request", f"{name} must be a whole number from {low}", parameter=name)
     return int(text)
+
+
+def flag_parameter(name: str) -> bool:
+    """Return a query parameter that is true or false, and false where it is left out.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    text = request.args.get(name, "false")
+    if text not in ("true", "false"):
+        raise RequestError("invalid-request", f"{name} must be true or false", parameter=name)
+    return text == "true"
+
+
+def accepted(*types: str) -> str:
+    """Return which of the media types the client likes best.
+
+    Raises:
+        RequestError: none (406).
+    """
+    if not request.accept_mimetypes:
+        return types[0]
+    found: str | None = request.accept_mimetypes.best_match(types)
+    if found is None:
+        raise RequestError("not-acceptable", f"this path answers with {', '.join(types)}")
+    return found
 
 
 def request_id() -> str:
@@ -193,7 +241,7 @@ def finish(request: Request, response: Response) -> Response:
     if caller := request.environ.get(_CALLER):
         headers.update(caller.headers())
     if request.endpoint != "static":
-        headers["Cache-Control"] = "no-store"
+        headers.setdefault("Cache-Control", "no-store")
     if request.method == "OPTIONS" and response.status_code == 200:
         del headers["Content-Type"]  # Flask's own answer has no content
     kind = headers.get("Content-Type", "")
@@ -206,12 +254,11 @@ def finish(request: Request, response: Response) -> Response:
     return response
 
 
-def read_json() -> Any:
-    """Return the JSON of the request's body.
+def read_bytes() -> bytes:
+    """Return the request's body, which says that it is JSON.
 
     Raises:
         RequestError: the body is of another type (415), too long (413) or shorter than announced (400).
-        MalformedJSON: it cannot be read (400).
     """
     limits, request = service().settings.limits, request_ctx.request
     environ = request.environ
@@ -227,10 +274,10 @@ def read_json() -> Any:
     if length > limit:
         detail = f"the body has {length:,} bytes; at most {limit:,} are read"
         raise RequestError("content-too-large", detail, headers={"Connection": "close"})
-    body = environ["wsgi.input"].read(length)
+    body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:
         raise RequestError("malformed-request", f"the body ended early: Content-Length announced {length:,} bytes")
-    return jsonio.loads(body, max_depth=limits["json_depth"])
+    return body
 
 
 @contextmanager
@@ -249,15 +296,17 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def read_body(schema: Envelope) -> dict[str, Any]:
-    """Return the request's body as `schema` loads it.
+def read_body(schema: Envelope, body: bytes | None = None) -> dict[str, Any]:
+    """Return the request's body as `schema` loads it; `body` is what `read_bytes` returned, if it was called.
 
     Raises:
-        RequestError, MalformedJSON: as `read_json`.
+        RequestError: as `read_bytes`.
+        MalformedJSON: it is no JSON (400).
         InvalidInput, LimitExceeded: it breaks a rule of the schema (422).
     """
+    body = read_bytes() if body is None else body
     with without_collector():
-        return schema.load(read_json())
+        return schema.load(jsonio.loads(body, max_depth=service().settings.limits["json_depth"]))
 
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -279,7 +328,7 @@ class _Whole(Response):
     """An answer with its one part and all its headers: werkzeug's look at what may be missing is left out."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] == "HEAD":
+        if environ["REQUEST_METHOD"] == "HEAD" or self.status_code == 304:
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
         return self.iter_encoded()

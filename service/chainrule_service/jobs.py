@@ -13,6 +13,7 @@ from typing import Any
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import LimitExceeded
 from chainrule_service import evaluation, jsonio, training
+from chainrule_service.data_fields import reading_under
 from chainrule_service.fields import Object
 from chainrule_service.settings import Settings
 from chainrule_service.store import History, Job
@@ -70,7 +71,8 @@ def _training(spec: Any, settings: Settings, room: Room) -> Task:
 
 
 def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
-    request = _EVALUATION.read(spec)
+    with reading_under(settings):
+        request = _EVALUATION.read(spec)
     size = evaluation.size_of(request)
     evaluation.check_size(size, settings)
     advice = "send fewer points or a smaller graph"
@@ -97,6 +99,11 @@ def check_cost(task: Task, settings: Settings) -> None:
         raise LimitExceeded("job_work", most, task.cost, ("spec",), task.advice)
 
 
+def runs_inline(task: Task, settings: Settings) -> bool:
+    """Tell whether a task is so cheap that the request that submits it may run it."""
+    return task.cost <= settings.limits["inline_work"]
+
+
 def record_of(task: Task) -> dict[str, Any]:
     """Return what the jobs table is told of a task."""
     return {
@@ -110,9 +117,15 @@ def record_of(task: Task) -> dict[str, Any]:
 
 def to_wire(job: Job) -> dict[str, Any]:
     """Return a job's record as the wire has it; an entry of a list has neither spec nor result."""
-    names = ("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "attempts",
-             "created_at", "started_at", "finished_at")  # fmt: skip
-    return {name: job[name] for name in names if name in job} | {"links": {"self": f"/v1/jobs/{job['id']}"}}
+    path = f"/v1/jobs/{job['id']}"
+    links = {"self": path, "cancel": f"{path}/cancel", "metrics": f"{path}/metrics"}
+    return {name: job[name] for name in _MEMBERS if name in job} | {"links": links}
+
+
+_MEMBERS = (
+    *("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels", "priority"),
+    *("queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline_at"),
+)
 
 
 def _digest(spec: Mapping[str, Any]) -> str:

@@ -59,6 +59,9 @@ _TABLE = (
                 "the limit request_seconds; /v1/limits shows both."),
     ProblemType("conflict", 409, "Conflict",
                 "The object is in a state that does not allow this."),
+    ProblemType("request-in-progress", 409, "Request in progress",
+                "A request with the same Idempotency-Key is still being answered. Send this one again after the number "
+                "of seconds in the Retry-After header."),
     ProblemType("length-required", 411, "Length required",
                 "A body must come with a Content-Length header; chunked bodies are not read."),
     ProblemType("content-too-large", 413, "Content too large",
@@ -71,6 +74,9 @@ _TABLE = (
     ProblemType("limit-exceeded", 422, "Limit exceeded",
                 "The request is well-formed but larger than this service allows. The member limit names the limit, "
                 "maximum is its value here, requested what the request needs. /v1/limits shows all of them."),
+    ProblemType("idempotency-key-reused", 422, "Idempotency key reused",
+                "A request with the same Idempotency-Key had another body. Send each new request with a key of its "
+                "own, and one that is repeated with the same key and the same bytes."),
     ProblemType("quota-exceeded", 429, "Quota exceeded",
                 "The API key has used up what it may have in a time, or too many requests of this address came with "
                 "keys that are not good. The member violated-policies names the quotas, as the header RateLimit-Policy "

@@ -102,6 +102,12 @@ class Rates:
             left = min(int(there) - amount, policy.quota)
             return Standing(policy, left, math.ceil(max(bucket.full_at - now, 0.0)))
 
+    def give_back(self, owner: str, name: str, amount: int) -> None:
+        """Give back units that this process took and nobody used."""
+        bucket = self._buckets[owner, name]
+        with bucket.lock:
+            bucket.held += amount
+
     def _refill(self, bucket: _Bucket, owner: str, policy: Policy, amount: int) -> None:
         """Take units out of the bucket in the database: enough for `amount` if there are, and more for later."""
         try:
@@ -112,7 +118,8 @@ class Rates:
     def _exchange(self, bucket: _Bucket, owner: str, policy: Policy, amount: int) -> None:
         mine = (RATES.c.owner == owner) & (RATES.c.policy == policy.name)
         second = policy.quota / policy.window  # units that come back in one
-        with self._database.transaction() as connection:
+        # A power cut may give back what was used in the moments before it.
+        with self._database.transaction(durable=False) as connection:
             found = connection.execute(sql.select(RATES.c.full_at).where(mine).with_for_update()).scalar()
             now = self._database.now(connection)
             # No bucket is further from full than an empty one; where it seems so, the clock was set back.

@@ -69,10 +69,17 @@ _TABLE = (
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
     Limit(
         "job_work",
-        30_000_000,
+        3_600_000_000,
         10_000_000_000,
         "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
+    Limit(
+        "inline_work",
+        250_000,
+        10_000_000,
+        "estimated work of a job, in the unit of job_work, up to which the request that submits it runs it",
+    ),
+    Limit("batch_jobs", 20, 1_000, "jobs in one batch"),
     Limit(
         "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
     ),

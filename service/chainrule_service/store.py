@@ -213,24 +213,23 @@ class Store:
             claimed_by: the worker that runs it at once.
             lease: the seconds for which that worker's claim lasts.
         """
-        job = dict(job)
-        spec, deadline = job.pop("spec"), job.pop("deadline_seconds", None)
+        row = _DEFAULTS | dict(job) | {"id": "job_" + secrets.token_hex(16)}
+        spec, deadline = row.pop("spec"), row.pop("deadline_seconds", None)
         written = Written(jsonio.dumps(spec))  # before anybody waits for this transaction
-        row = _DEFAULTS | job | {"id": "job_" + secrets.token_hex(16)}
         if idempotency is not None:
             row["idempotency_key"], row["body_sha256"] = idempotency
-        values: dict[str, Any] = row | {"created": clock(), "turn": _turn(row["owner"], row["priority"])}
-        if deadline is not None:
-            values["deadline"] = clock() + deadline
+        values: dict[str, Any] = {"of_owner": row["owner"], "of_priority": row["priority"]}
+        statement = _SUBMIT
         if claimed_by is not None:
-            values |= _leased(claimed_by, secrets.token_hex(16), lease)
-            values |= {"attempts": 1, "inline": True, "started": clock(), "turn": 0}
+            values = {"by": claimed_by, "with_token": secrets.token_hex(16), "for_seconds": lease}
+            statement = _SUBMIT_CLAIMED
+            row |= {"attempts": 1, "inline": True}
         try:
             with self._write() as connection:
                 if idempotency is not None and (found := _by_key(connection, row["owner"], idempotency[0])):
                     return Submission(self._told(found), False, None)
-                recorded = connection.execute(sql.insert(JOBS).values(values).returning(*JOBS.c)).mappings().one()
-                connection.execute(sql.insert(SPECS), {"job_id": row["id"], "spec": written})
+                given = connection.execute(statement, {**row, **values, "within": deadline}).mappings().one()
+                connection.execute(_INSERT_SPEC, {"job_id": row["id"], "spec": written})
         except IntegrityError:  # somebody else has submitted it since we looked
             if idempotency is None:
                 raise
@@ -239,6 +238,7 @@ class Store:
             if found is None:
                 raise
             return Submission(self._told(found), False, None)
+        recorded = dict.fromkeys(JOBS.c.keys()) | row | dict(given)
         claim = None if claimed_by is None else _claim(recorded, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
 
@@ -255,7 +255,7 @@ class Store:
             "by": worker, "with_token": secrets.token_hex(16), "for_seconds": lease, "wanted": job_id,
             "most_attempts": self._limits["attempts"], "most_jobs": self._limits["concurrent_jobs"],
         }  # fmt: skip
-        with self._write() as connection:
+        with self._write(durable=False) as connection:
             if not self.database.is_sqlite:
                 # Else the jobs of an owner that start at the same moment would not count one another.
                 connection.execute(_ONE_CLAIM_AT_A_TIME)
@@ -281,7 +281,7 @@ class Store:
         Raises:
             LeaseLost: the job is no longer this claim's.
         """
-        with self._write() as connection:
+        with self._write(durable=False) as connection:
             return _held(connection, _RENEW, claim, {"for_seconds": lease, "so_far": progress})
 
     def checkpoint(
@@ -306,12 +306,17 @@ class Store:
             losses: of the steps since the checkpoint before; the last is that of step `step - 1`.
             metrics: by name, for the same steps.
 
+        To repeat it after DatabaseUnavailable does no harm, even if it had been recorded.
+
         Raises:
-            LeaseLost: the job is no longer this claim's.
+            LeaseLost: the job is no longer this claim's, or not where the chunk begins.
         """
-        values = {"for_seconds": lease, "to_step": step, "so_far": dict(progress)}
+        values = {"for_seconds": lease, "to_step": step, "from_step": step - len(losses), "so_far": progress}
         with self._write() as connection:
-            cancel = _held(connection, _ADVANCE, claim, values)
+            try:
+                cancel = _held(connection, _ADVANCE, claim, values)
+            except LeaseLost:
+                return _held(connection, _ADVANCED, claim, values)
             saved = {"of_job": claim.id, "as_bytes": _write_checkpoint(state)}
             if not connection.execute(_OVERWRITE, saved).rowcount:
                 connection.execute(_SAVE, saved)
@@ -532,15 +537,18 @@ class Store:
     # ---------------------------------------------------------------------------------------------- internals
 
     @contextmanager
-    def _write(self) -> Iterator[sql.Connection]:
-        """Give a transaction that writes, with what is owed."""
+    def _write(self, *, durable: bool = True) -> Iterator[sql.Connection]:
+        """Give a transaction that writes, with what is owed.
+
+        What is not durable is what may come undone: without its claim a job is queued, and comes to the same result.
+        """
         owed = dict(self._owed)
-        with self.database.transaction() as connection:
+        with self.database.transaction(durable=durable or bool(owed)) as connection:
             for job_id, ending in owed.items():
                 try:
                     self._end(connection, ending)
                 except LeaseLost:
-                    _log.warning("the end of job %s came too late: another worker has taken it over", job_id)
+                    _log.warning("the end of job %s was not recorded: it has ended, or another worker has it", job_id)
             yield connection
         for job_id in owed:
             self._owed.pop(job_id, None)
@@ -608,8 +616,8 @@ class _Ending:
 
 
 _DEFAULTS: Final[dict[str, Any]] = {
-    "state": "queued", "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
-    "attempts": 0, "cancel": False, "step": 0,
+    "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
+    "attempts": 0, "cancel": False, "step": 0, "concurrent_jobs": None, "idempotency_key": None, "body_sha256": None,
 }  # fmt: skip
 _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
@@ -635,6 +643,37 @@ def _leased(worker: Any, token: Any, seconds: Any) -> dict[str, Any]:
 
 
 # The statements that run often; SQLAlchemy compiles each once.
+
+
+def _turn() -> Any:
+    """Return where a new job stands among the queued ones of its priority.
+
+    That is after its owner's last; but no owner comes before what is next now, so nobody saves up turns.
+    """
+    queued = sql.and_(_LIVE, JOBS.c.state == "queued", JOBS.c.priority == _parameter("of_priority"))
+    own = sql.select((sql.func.max(JOBS.c.turn) + 1).label("turn")).where(
+        queued, JOBS.c.owner == _parameter("of_owner")
+    )
+    now = sql.select(sql.func.min(JOBS.c.turn)).where(queued)
+    either = sql.union_all(own.correlate(None), now.correlate(None)).subquery()
+    return sql.select(sql.func.coalesce(sql.func.max(either.c.turn), 0)).scalar_subquery()
+
+
+_BORN = {"created": clock(), "deadline": clock() + _parameter("within", JOBS.c.deadline)}
+_GIVEN = ("seq", "turn", "state", "created", "started", "deadline", "token", "worker", "lease", "heartbeat")
+_SUBMIT = (
+    sql.insert(JOBS).values(_BORN | {"state": "queued", "turn": _turn()}).returning(*(JOBS.c[name] for name in _GIVEN))
+)
+_SUBMIT_CLAIMED = (
+    sql.insert(JOBS)
+    .values(
+        _BORN
+        | _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
+        | {"started": clock(), "turn": 0}
+    )
+    .returning(*(JOBS.c[name] for name in _GIVEN))
+)
+_INSERT_SPEC = sql.insert(SPECS)
 
 
 def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
@@ -687,7 +726,8 @@ _SO_FAR = {
     "step": _parameter("to_step", JOBS.c.step),
 }
 _RENEW = _HELD.values(_RENEWED | {"progress": _SO_FAR["progress"]}).returning(JOBS.c.cancel)
-_ADVANCE = _HELD.values(_RENEWED | _SO_FAR).returning(JOBS.c.cancel)
+_ADVANCE = _HELD.where(JOBS.c.step == _parameter("from_step")).values(_RENEWED | _SO_FAR).returning(JOBS.c.cancel)
+_ADVANCED = _HELD.where(JOBS.c.step == _parameter("to_step")).values(_RENEWED).returning(JOBS.c.cancel)
 _RELEASE = _HELD.values(
     state="queued", token=None, worker=None, lease=None, heartbeat=None, rung=None, attempts=JOBS.c.attempts - 1
 ).returning(JOBS.c.cancel)
@@ -757,18 +797,6 @@ def _read_checkpoint(raw: bytes | None) -> dict[str, Any] | None:
     return state
 
 
-def _turn(owner: str, priority: int) -> Any:
-    """Return where a new job stands among the queued ones of its priority.
-
-    That is after its owner's last; but no owner comes before what is next now, so nobody saves up turns.
-    """
-    queued = sql.and_(_LIVE, JOBS.c.state == "queued", JOBS.c.priority == priority)
-    own = sql.select((sql.func.max(JOBS.c.turn) + 1).label("turn")).where(queued, JOBS.c.owner == owner)
-    now = sql.select(sql.func.min(JOBS.c.turn)).where(queued)
-    either = sql.union_all(own.correlate(None), now.correlate(None)).subquery()
-    return sql.select(sql.func.coalesce(sql.func.max(either.c.turn), 0)).scalar_subquery()
-
-
 def _by_key(connection: sql.Connection, owner: str, key: str) -> Job | None:
     """Return the job that was submitted with an idempotency key."""
     query = sql.select(*JOBS.c, SPECS.c.spec).join(SPECS).where(JOBS.c.owner == owner, JOBS.c.idempotency_key == key)
@@ -801,7 +829,7 @@ def _job(row: Row) -> Job:
     job = dict(row)
     if job["state"] == "running" and job["cancel"]:
         job["state"] = "cancelling"
-    return job | {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished")}
+    return job | {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished", "deadline")}
 
 
 def iso(seconds: float | None) -> str | None:

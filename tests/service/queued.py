@@ -30,7 +30,7 @@ def undisturbed(spec: dict[str, Any]) -> dict[str, Any]:
 
 def settings_for(folder: Any, **limits: int) -> Settings:
     """Return settings with the jobs table in a folder, or in memory for None."""
-    return Settings(data=folder, limits={"job_work": 10**10} | limits)
+    return Settings(data=folder, limits={"job_work": 10**10, "answer_numbers": 10**7} | limits)
 
 
 def open_store(settings: Settings) -> Store:
@@ -40,7 +40,7 @@ def open_store(settings: Settings) -> Store:
 
 def submit(store: Store, spec: dict[str, Any], kind: str = "training", **more: Any) -> str:
     """Queue a job, and return its id."""
-    task = jobs.read(kind, spec, Settings(limits={"job_work": 10**10}))
+    task = jobs.read(kind, spec, settings_for(None))
     return str(store.submit(jobs.record_of(task) | more).job["id"])
 
 

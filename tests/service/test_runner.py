@@ -62,7 +62,7 @@ SPECS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def single_steps():
     """Chunks that are as small as they can be: a quick job has many then."""
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +105,7 @@ def test_progress_is_recorded_on_the_way(tmp_path):
     """What another process sees of a job that runs, and how soon."""
     settings = settings_for(tmp_path)
     with closing(open_store(settings)) as store, closing(open_store(settings)) as other:
-        job_id = submit(store, network(10**9))
+        job_id = submit(store, network(5 * 10**6))
         claim, stop = claimed(store), threading.Event()
         runs = threading.Thread(target=runner.run, args=(claim, store, settings, stop))
         runs.start()
@@ -136,10 +136,11 @@ class TestEnds:
         assert (job["state"], job["progress"]["step"], job["result"]) == ("cancelled", 1, None)
 
     def test_a_deadline(self, store, settings):
-        job_id = submit(store, network(50), deadline_seconds=0.0)
-        claim = claimed(store)
-        assert runner.run(claim, store, settings, NEVER) == "expired"
-        assert store.get(job_id)["state"] == "expired"
+        job_id = submit(store, network(10**6), deadline_seconds=0.2)
+        assert runner.run(claimed(store), store, settings, NEVER) == "expired"
+        job = store.get(job_id)
+        assert job["state"] == "expired"
+        assert len(store.history(job_id).losses) == job["progress"]["step"] > 0
 
     def test_the_limit_of_time_is_for_all_attempts_together(self, store):
         job_id = submit(store, network(10**6))
@@ -147,7 +148,7 @@ class TestEnds:
         began = time.monotonic()
         assert runner.run(claimed(store), store, settings, NEVER, slice_seconds=0.6) == "released"
         assert runner.run(claimed(store), store, settings, NEVER) == "failed"
-        assert 1 < time.monotonic() - began
+        assert time.monotonic() - began > 1
         failure = store.get(job_id)["failure"]
         assert (failure["code"], failure["fault"]) == ("time-limit", "client")
         assert "job_seconds" in failure["detail"]
@@ -165,10 +166,9 @@ class TestEnds:
         check_exact(store, store.get(job_id), undisturbed(network(50)))
 
     def test_a_job_that_is_deleted(self, store, settings):
-        job_id = submit(store, network(50), deadline_seconds=0.0)
+        job_id = submit(store, network(50), deadline_seconds=0.05)
         claim = claimed(store)
-        store.sweep()
-        assert store.delete(job_id)
+        until(lambda: store.sweep() or store.delete(job_id), "it expires, and is deleted")
         assert runner.run(claim, store, settings, NEVER) == "lost"
         assert store.get(job_id) is None
 
@@ -193,21 +193,21 @@ def test_an_error_is_a_failure_that_names_the_fault(store, caplog, spec, kind, l
     assert (job_id in caplog.text) == (fault == "service")
 
 
-def test_the_lease_is_renewed_while_a_chunk_takes_long(store, neuron):
-    """Of a lease of a second, an evaluation of some seconds needs several."""
-    settings = replace(settings_for(None, evaluation_work=10**8, answer_numbers=10**7), lease_seconds=1)
-    program = "\n".join(f"n{i + 1} = tanh(n{i}) + x" for i in range(40))
-    spec = {"graph": {"inputs": {"n0": 0.5, "x": [p / 1e5 for p in range(100_000)]}, "program": program}}
-    job_id = submit_large(store, spec, settings)
+@pytest.mark.slow
+def test_the_lease_is_renewed_while_a_chunk_takes_long(store):
+    settings = replace(settings_for(None), lease_seconds=1)
+    spec = network(5)
+    submit(store, spec)
+    task, over = jobs.read("training", spec, settings), time.monotonic() + 2.5
+
+    def run(state, history):
+        while time.monotonic() < over:
+            assert store.claim("there:2", 1) is None
+            time.sleep(0.05)
+        yield from task.run(state, history)
+
     claim = store.claim("here:1", 1)
-    taken = []
-    run = threading.Thread(target=lambda: taken.append(runner.run(claim, store, settings, NEVER)))
-    run.start()
-    while run.is_alive():
-        assert store.claim("there:2", 1) is None
-        time.sleep(0.05)
-    assert taken == ["succeeded"]
-    assert store.get(job_id)["attempts"] == 1
+    assert runner.run(claim, store, settings, NEVER, task=replace(task, run=run)) == "succeeded"
 
 
 def test_the_work_goes_on_while_the_database_is_away(tmp_path, caplog):

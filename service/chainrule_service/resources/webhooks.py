@@ -11,17 +11,39 @@ from flask_smorest import Blueprint
 
 from chainrule_service import webhooks
 from chainrule_service.documented import documented, or_null, record, ref
-from chainrule_service.exchange import answer, owner, service, takes_query, whole_number_parameter
+from chainrule_service.exchange import answer, needs, owner, service, takes_query, whole_number_parameter
 from chainrule_service.fields import Envelope, JsonSchema
 from chainrule_service.problems import RequestError
-from chainrule_service.store import iso
+from chainrule_service.store import TERMINAL, iso
 from chainrule_service.webhooks import EVENTS, STATES, Delivery, WebhookRequest
 
 blueprint = Blueprint("webhooks", __name__, description="Messages about jobs that have ended.")
 
 _TIME = {"type": "string", "format": "date-time"}
+_LINKS = {"type": "object", "additionalProperties": {"type": "string"}}
 SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     "WebhookRequest": WebhookRequest,
+    "WebhookMessage": record(
+        "What a webhook is sent, with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature` of "
+        "Standard Webhooks 1.0. It is sent at least once, with the same `webhook-id` each time.",
+        {
+            "type": {"type": "string", "enum": list(EVENTS)},
+            "timestamp": _TIME,
+            "data": record(
+                "The job, without specification and result.",
+                {
+                    "id": {"type": "string"},
+                    "type": {"type": "string"},
+                    "state": {"type": "string", "enum": list(TERMINAL)},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "created_at": _TIME,
+                    "started_at": or_null(_TIME),
+                    "finished_at": _TIME,
+                    "links": _LINKS,
+                },
+            ),
+        },
+    ),
     "WebhookDelivery": record(
         "A message about a job that has ended, and what became of it.",
         {
@@ -43,7 +65,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
             "created_at": _TIME,
             "next_attempt_at": or_null(_TIME),
             "finished_at": or_null(_TIME),
-            "links": {"type": "object", "additionalProperties": {"type": "string"}},
+            "links": _LINKS,
         },
     ),
     "WebhookDeliveryPage": record(
@@ -76,6 +98,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
         {"name": "job", "schema": {"type": "string"}, "description": "Only those about the job with this id."},
     ),
 )
+@needs("jobs")
 def list_deliveries() -> Response:
     """List the deliveries, newest first."""
     shared = service()
@@ -99,13 +122,15 @@ def list_deliveries() -> Response:
 
 @blueprint.get("/v1/webhook-deliveries/<delivery_id>")
 @documented(answers={200: ("The delivery.", ref("WebhookDelivery"))}, errors=(404,))
+@needs("jobs")
 def get_delivery(delivery_id: str) -> Response:
     """Return a delivery."""
     return answer(_to_wire(_find(delivery_id)))
 
 
 @blueprint.post("/v1/webhook-deliveries/<delivery_id>/replay")
-@documented(answers={202: ("It is pending again.", ref("WebhookDelivery"))}, errors=(404, 409))
+@documented(answers={202: ("It is pending again.", ref("WebhookDelivery"))}, errors=(404, 409, 411))
+@needs("jobs")
 def replay_delivery(delivery_id: str) -> Response:
     """Send a message once more, whatever became of it, with the same id and as many attempts as the first time."""
     shared = service()
@@ -120,13 +145,15 @@ def replay_delivery(delivery_id: str) -> Response:
 
 @blueprint.get("/v1/webhook-secret")
 @documented(answers={200: ("The secrets.", ref("WebhookSecrets"))})
+@needs("jobs")
 def get_secret() -> Response:
     """Return what messages to you are signed with; your first call, or your first message, makes it."""
     return answer({"secrets": webhooks.signing_secrets(service().store.database, owner())})
 
 
 @blueprint.post("/v1/webhook-secret/rotate")
-@documented(answers={200: ("The new secret, and the one before.", ref("WebhookSecrets"))})
+@documented(answers={200: ("The new secret, and the one before.", ref("WebhookSecrets"))}, errors=(411,))
+@needs("jobs")
 def rotate_secret() -> Response:
     """Replace the secret; for a day, messages carry signatures by the new one and the one before."""
     return answer({"secrets": webhooks.rotate(service().store.database, owner())})
