@@ -68,7 +68,7 @@ LEASES_LOST = Meter(
 DELIVERIES = Meter("webhook_deliveries", "Attempts to deliver a webhook.", "outcome")
 DATABASE_ERRORS = Meter("database_errors", "Statements and connections that the database refused or lost.")
 
-_TABLE = (REQUESTS, CLAIMS, ENDED, CHUNKS, LEASES_LOST, DELIVERIES, DATABASE_ERRORS)
+METERS = (REQUESTS, CLAIMS, ENDED, CHUNKS, LEASES_LOST, DELIVERIES, DATABASE_ERRORS)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def counting() -> Iterator[None]:
     """
     folder = tempfile.mkdtemp(prefix="chainrule-metrics-")
     os.environ[_FOLDER] = folder
-    for meter in _TABLE:
+    for meter in METERS:
         meter.enable()
     sql.event.listen(sql.Engine, "handle_error", _database_error)
     try:
