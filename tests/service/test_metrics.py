@@ -69,9 +69,10 @@ def requests(samples, **labels):
 @pytest.fixture
 def measured(tmp_path):
     port = free_port()
-    with Server(tmp_path, workers=2, metrics_port=port) as server:
+    with Server(tmp_path, workers=2, metrics_port=port, environment={"TMPDIR": str(tmp_path)}) as server:
         server.metrics = port
         yield server
+    assert not list(tmp_path.glob("chainrule-metrics-*"))
 
 
 def ask(server, times):
@@ -95,8 +96,10 @@ def test_requests_of_all_workers_are_added_up(measured):
     assert 0 < sum(seconds) < 60
 
 
-def test_a_killed_worker_keeps_its_counts_and_breaks_nothing(measured):
+def test_a_killed_worker_keeps_its_counts_and_breaks_nothing(measured, tmp_path):
     ask(measured, 40)
+    files = set(tmp_path.glob("chainrule-metrics-*/*.db"))
+    assert files
     before = requests(scrape(measured.metrics), route="/v1/version")
     for _ in range(3):
         killed = web_workers(measured)
@@ -109,6 +112,9 @@ def test_a_killed_worker_keeps_its_counts_and_breaks_nothing(measured):
     assert asked == 40
     ask(measured, 10)
     assert requests(scrape(measured.metrics), route="/v1/version") == 50
+    assert len(set(tmp_path.glob("chainrule-metrics-*/*.db"))) <= len(files) + 2, (
+        "the dead leave no more and more files"
+    )
 
 
 def descendants(pid):
