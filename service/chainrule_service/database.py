@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sql
 from sqlalchemy import exc
@@ -59,6 +59,14 @@ def _postgresql_clock(*_: Any, **__: Any) -> str:
     return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
 
 
+class _Engines(NamedTuple):
+    """One engine, told in three ways what its transactions are for."""
+
+    durable: sql.Engine
+    late: sql.Engine
+    reader: sql.Engine
+
+
 class Database:
     """Transactions, from many threads, and from children forked before or after its first use.
 
@@ -72,10 +80,9 @@ class Database:
         self.url = sql.make_url(url or "sqlite://")
         self._patience, self._now = patience, now
         self._lock = threading.RLock()
-        self._engine: sql.Engine | None = None
-        self._reader: sql.Engine | None = None
+        self._engines: _Engines | None = None
         self._pid = 0
-        self._inherited: list[sql.Engine | None] = []
+        self._inherited: list[_Engines | None] = []
         self._opened: os.stat_result | None = None
 
     @property
@@ -89,19 +96,22 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @contextmanager
-    def transaction(self, *, reads: bool = False) -> Iterator[sql.Connection]:
+    def transaction(self, *, reads: bool = False, durable: bool = True) -> Iterator[sql.Connection]:
         """Give a connection whose changes are recorded together at the end, or not at all after an exception.
 
         Args:
             reads: nothing will be written; then it waits for no writer.
+            durable: at its end everything is on the disk. Else a crash of the machine, or of PostgreSQL, may undo it,
+                and spares others the wait for the disk.
 
         Raises:
             DatabaseUnavailable: nothing was recorded, and it may be tried again.
         """
-        engine, reader = self._ready()
+        engines = self._ready()
+        engine = engines.reader if reads else engines.durable if durable else engines.late
         # In memory all threads share one connection, hence one transaction at a time.
         alone = self._lock if self.is_sqlite and self.file is None else nullcontext()
-        with self._told(), alone, (reader if reads else engine).begin() as connection:
+        with self._told(), alone, engine.begin() as connection:
             yield connection
 
     def now(self, connection: sql.Connection) -> float:
@@ -116,9 +126,15 @@ class Database:
         """
         if not self.url.database and self.is_sqlite:
             return  # memory: its tables were made as they should be
-        engine, _ = self._connected()
-        with self._told():
-            self._migrate(engine)
+        try:
+            engine = self._open().durable
+        except OSError as error:
+            raise DatabaseUnavailable(f"{self.url} cannot be opened: {error}") from error
+        try:
+            with self._told():
+                self._migrate(engine)
+        finally:
+            engine.dispose()
 
     def check(self) -> None:
         """Find out whether the database can be read and, as far as a look tells, written.
@@ -128,41 +144,45 @@ class Database:
         """
         with self.transaction(reads=True) as connection:
             self.now(connection)
-        if self.file is not None and not os.access(self.file.parent, os.W_OK | os.X_OK):
-            raise DatabaseUnavailable(f"the folder {self.file.parent.name!r} is missing or cannot be written to")
+        if self.file is not None and not (
+            os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK | os.X_OK)
+        ):
+            raise DatabaseUnavailable(f"the file {self.file.name!r} or its folder cannot be written to")
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
         with self._lock:
-            if self._engine is not None and self._pid == os.getpid():
-                self._engine.dispose()
-                self._engine = self._reader = None
+            if self._engines is not None and self._pid == os.getpid():
+                self._engines.durable.dispose()
+                self._engines = None
 
-    def _ready(self) -> tuple[sql.Engine, sql.Engine]:
-        """Return the engines of writers and of readers, with tables in the database."""
-        if self._engine is None or self._reader is None or self._pid != os.getpid():
+    def _ready(self) -> _Engines:
+        """Return this process's engines, with tables in the database."""
+        if self._engines is None or self._pid != os.getpid():
             try:
                 with self._lock, self._told():
-                    engine, reader = self._connected()
-                    self._prepare(engine)
-                    self._engine, self._reader = engine, reader
+                    self._connect()
             except OSError as error:
                 raise DatabaseUnavailable(f"{self.url} cannot be opened: {error}") from error
         self._check_file()
-        return self._engine, self._reader
+        assert self._engines is not None
+        return self._engines
 
-    def _connected(self) -> tuple[sql.Engine, sql.Engine]:
-        """Return engines of this very process, without a look at what the database holds."""
-        with self._lock:
-            if self._pid != os.getpid():
-                # A connection must not cross a fork, not even to be closed: this keeps the parent's from it.
-                self._inherited.append(self._engine)
-                self._engine, self._reader, self._pid = None, None, os.getpid()
-            if self._engine is not None and self._reader is not None:
-                return self._engine, self._reader
-            return self._open()
+    def _connect(self) -> None:
+        if self._pid != os.getpid():
+            # A connection must not cross a fork, not even to be closed: this keeps the parent's from it.
+            self._inherited.append(self._engines)
+            self._engines, self._pid = None, os.getpid()
+        if self._engines is None:
+            engines = self._open()
+            try:
+                self._prepare(engines.durable)
+            except BaseException:
+                engines.durable.dispose()
+                raise
+            self._engines = engines
 
-    def _open(self) -> tuple[sql.Engine, sql.Engine]:
+    def _open(self) -> _Engines:
         options: dict[str, Any] = {"json_serializer": _json_text, "json_deserializer": json.loads}
         if not self.is_sqlite:
             # A process that is stopped in the middle of a transaction would hold up all others with its locks.
@@ -174,7 +194,14 @@ class Database:
                 "pool_timeout": self._patience,
             }
             engine = sql.create_engine(self.url, **options)
-            return engine, engine.execution_options(isolation_level="AUTOCOMMIT")
+
+            @sql.event.listens_for(engine, "begin")
+            def begin_late(connection: Any) -> None:
+                if not connection.get_execution_options().get("durable", True):
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+            reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+            return _Engines(engine, engine.execution_options(durable=False), reader)
         connect: dict[str, Any] = {"timeout": self._patience, "check_same_thread": False}
         if self.file is None:
             # One connection for all threads: with one each, each would have an empty database of its own.
@@ -187,18 +214,23 @@ class Database:
         @sql.event.listens_for(engine, "connect")
         def prepare(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # the driver would begin transactions by rules of its own
-            # Readers never wait; a power cut loses nothing; rows go with the job that they belong to.
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            # Readers never wait; rows go with the job that they belong to.
+            for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.create_function("clock", 0, self._now)
 
         @sql.event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
+            options = connection.get_execution_options()
+            if options.get("reads"):
+                connection.exec_driver_sql("BEGIN")
+                return
+            # FULL waits for the disk at each commit; NORMAL leaves that to the next one that does, in the same order.
+            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('durable', True) else 'NORMAL'}")
             # A transaction that starts as a reader and writes later fails at once when another has written meanwhile.
-            reads = connection.get_execution_options().get("reads")
-            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-        return engine, engine.execution_options(reads=True)
+        return _Engines(engine, engine.execution_options(durable=False), engine.execution_options(reads=True))
 
     def _prepare(self, engine: sql.Engine) -> None:
         """See to it that the tables are those of HEAD: a file is upgraded on the way, a server's database is not."""

@@ -37,7 +37,6 @@ STATES = ("queued", "running", "cancelling", *TERMINAL)
 
 _log = logging.getLogger(__name__)
 
-_LIVE = sql.text("state IN ('queued', 'running')")  # in words, not parameters: so are the indexes' conditions
 JOBS = sql.Table(
     "jobs",
     METADATA,
@@ -76,11 +75,21 @@ JOBS = sql.Table(
     sql.Column("result", sql.JSON(none_as_null=True)),
     sqlite_autoincrement=True,  # a number is never given twice, so no page shows a job twice
 )
-sql.Index("ix_jobs_claim", JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq, sqlite_where=_LIVE, postgresql_where=_LIVE)
-sql.Index("ix_jobs_turn", JOBS.c.owner, JOBS.c.priority, JOBS.c.turn, sqlite_where=_LIVE, postgresql_where=_LIVE)
-sql.Index("ix_jobs_state", JOBS.c.state, JOBS.c.seq)
-sql.Index("ix_jobs_owner", JOBS.c.owner, JOBS.c.seq)
-sql.Index("ix_jobs_finished", JOBS.c.finished)
+#: Of all jobs these are few; what looks for them says so in these words, and uses the small indexes.
+_LIVE = JOBS.c.finished.is_(None)
+_QUEUED = _LIVE & JOBS.c.token.is_(None)
+
+
+def _index(name: str, *columns: Any, where: sql.ColumnElement[bool] | None = None) -> None:
+    sql.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+_index("ix_jobs_claim", JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq, JOBS.c.owner, where=_LIVE)
+_index("ix_jobs_turn", JOBS.c.owner, JOBS.c.priority, JOBS.c.turn, where=_LIVE)
+_index("ix_jobs_deadline", JOBS.c.deadline, where=_LIVE & JOBS.c.deadline.is_not(None))
+_index("ix_jobs_finished", JOBS.c.finished, where=JOBS.c.finished.is_not(None))
+_index("ix_jobs_state", JOBS.c.state, JOBS.c.seq)
+_index("ix_jobs_owner", JOBS.c.owner, JOBS.c.seq)
 sql.Index("uq_jobs_idempotency_key", JOBS.c.owner, JOBS.c.idempotency_key, unique=True)
 
 
@@ -212,24 +221,23 @@ class Store:
             claimed_by: the worker that runs it at once.
             lease: the seconds for which that worker's claim lasts.
         """
-        job = dict(job)
-        spec, deadline = job.pop("spec"), job.pop("deadline_seconds", None)
+        row = _DEFAULTS | dict(job) | {"id": "job_" + secrets.token_hex(16)}
+        spec, deadline = row.pop("spec"), row.pop("deadline_seconds", None)
         written = Written(jsonio.dumps(spec))  # before anybody waits for this transaction
-        row = _DEFAULTS | job | {"id": "job_" + secrets.token_hex(16)}
         if idempotency is not None:
             row["idempotency_key"], row["body_sha256"] = idempotency
-        values: dict[str, Any] = row | {"created": clock(), "turn": _turn(row["owner"], row["priority"])}
-        if deadline is not None:
-            values["deadline"] = clock() + deadline
+        values: dict[str, Any] = {"of_owner": row["owner"], "of_priority": row["priority"]}
+        statement = _SUBMIT
         if claimed_by is not None:
-            values |= _leased(claimed_by, secrets.token_hex(16), lease)
-            values |= {"attempts": 1, "inline": True, "started": clock(), "turn": 0}
+            values = {"by": claimed_by, "with_token": secrets.token_hex(16), "for_seconds": lease}
+            statement = _SUBMIT_CLAIMED
+            row |= {"attempts": 1, "inline": True}
         try:
             with self._write() as connection:
                 if idempotency is not None and (found := _by_key(connection, row["owner"], idempotency[0])):
                     return Submission(self._told(found), False, None)
-                recorded = connection.execute(sql.insert(JOBS).values(values).returning(*JOBS.c)).mappings().one()
-                connection.execute(sql.insert(SPECS), {"job_id": row["id"], "spec": written})
+                given = connection.execute(statement, {**row, **values, "within": deadline}).mappings().one()
+                connection.execute(_INSERT_SPEC, {"job_id": row["id"], "spec": written})
         except IntegrityError:  # somebody else has submitted it since we looked
             if idempotency is None:
                 raise
@@ -238,6 +246,7 @@ class Store:
             if found is None:
                 raise
             return Submission(self._told(found), False, None)
+        recorded = dict.fromkeys(JOBS.c.keys()) | row | dict(given)
         claim = None if claimed_by is None else _claim(recorded, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
 
@@ -254,7 +263,7 @@ class Store:
             "by": worker, "with_token": secrets.token_hex(16), "for_seconds": lease, "wanted": job_id,
             "most_attempts": self._limits["attempts"], "most_jobs": self._limits["concurrent_jobs"],
         }  # fmt: skip
-        with self._write() as connection:
+        with self._write(durable=False) as connection:
             if not self.database.is_sqlite:
                 # Else the jobs of an owner that start at the same moment would not count one another.
                 connection.execute(_ONE_CLAIM_AT_A_TIME)
@@ -280,7 +289,7 @@ class Store:
         Raises:
             LeaseLost: the job is no longer this claim's.
         """
-        with self._write() as connection:
+        with self._write(durable=False) as connection:
             return _held(connection, _RENEW, claim, {"for_seconds": lease, "so_far": progress})
 
     def checkpoint(
@@ -305,12 +314,17 @@ class Store:
             losses: of the steps since the checkpoint before; the last is that of step `step - 1`.
             metrics: by name, for the same steps.
 
+        To repeat it after DatabaseUnavailable does no harm, even if it had been recorded.
+
         Raises:
-            LeaseLost: the job is no longer this claim's.
+            LeaseLost: the job is no longer this claim's, or not where the chunk begins.
         """
-        values = {"for_seconds": lease, "to_step": step, "so_far": dict(progress)}
+        values = {"for_seconds": lease, "to_step": step, "from_step": step - len(losses), "so_far": progress}
         with self._write() as connection:
-            cancel = _held(connection, _ADVANCE, claim, values)
+            try:
+                cancel = _held(connection, _ADVANCE, claim, values)
+            except LeaseLost:
+                return _held(connection, _ADVANCED, claim, values)
             saved = {"of_job": claim.id, "as_bytes": _write_checkpoint(state)}
             if not connection.execute(_OVERWRITE, saved).rowcount:
                 connection.execute(_SAVE, saved)
@@ -415,9 +429,7 @@ class Store:
         For dispatch by messages, which may be lost: whoever calls this sends one for each. A job that is queued is due
         so many seconds after its submission, one whose worker is gone at once, and each again so many seconds later.
         """
-        due = sql.or_(
-            (JOBS.c.state == "queued") & _long_since(JOBS.c.created, after), (JOBS.c.state == "running") & _LEASE_ENDED
-        )
+        due = sql.or_(JOBS.c.token.is_(None) & _long_since(JOBS.c.created, after), _LEASE_ENDED)
         chosen = (
             sql.select(JOBS.c.seq)
             .where(_LIVE, due, _long_since(sql.func.coalesce(JOBS.c.rung, 0), after))
@@ -497,23 +509,25 @@ class Store:
 
     def queue_position(self, job_id: str) -> int | None:
         """Return how many queued jobs come before this one, or None if it is not queued."""
-        mine, others = JOBS.alias("mine"), JOBS
-        earlier = (others.c.turn < mine.c.turn) | (others.c.turn == mine.c.turn) & (others.c.seq < mine.c.seq)
-        before = (others.c.priority > mine.c.priority) | (others.c.priority == mine.c.priority) & earlier
-        count = sql.select(sql.func.count()).where(others.c.state == "queued", before).scalar_subquery()
+        mine = JOBS.alias("mine")
+        earlier = (JOBS.c.turn < mine.c.turn) | (JOBS.c.turn == mine.c.turn) & (JOBS.c.seq < mine.c.seq)
+        before = (JOBS.c.priority > mine.c.priority) | (JOBS.c.priority == mine.c.priority) & earlier
+        count = sql.select(sql.func.count()).select_from(JOBS).where(_QUEUED, before).scalar_subquery()
         with self.database.transaction(reads=True) as connection:
             position = connection.scalar(sql.select(count).where(mine.c.id == job_id, mine.c.state == "queued"))
         return None if position is None else int(position)
 
     def counts(self) -> Counts:
         """Return how many jobs there are."""
-        by_state = sql.select(JOBS.c.state, JOBS.c.cancel, sql.func.count()).group_by(JOBS.c.state, JOBS.c.cancel)
-        oldest = sql.select(clock() - sql.func.min(JOBS.c.created)).where(JOBS.c.state == "queued")
+        by_state = sql.select(JOBS.c.state, sql.func.count().label("jobs")).group_by(JOBS.c.state)
+        cancelling = sql.select(sql.func.count()).where(_in_state("cancelling"))
+        oldest = sql.select(clock() - JOBS.c.created).where(JOBS.c.state == "queued").order_by(JOBS.c.seq).limit(1)
         states = dict.fromkeys(STATES, 0)
         with self.database.transaction(reads=True) as connection:
-            for state, cancel, count in connection.execute(by_state):
-                states["cancelling" if state == "running" and cancel else state] += count
+            states |= {row.state: row.jobs for row in connection.execute(by_state)}
+            states["cancelling"] = connection.scalar(cancelling) or 0
             age = connection.scalar(oldest)
+        states["running"] -= states["cancelling"]
         return Counts(states, max(0.0, age or 0.0))
 
     def check(self) -> None:
@@ -531,15 +545,18 @@ class Store:
     # ---------------------------------------------------------------------------------------------- internals
 
     @contextmanager
-    def _write(self) -> Iterator[sql.Connection]:
-        """Give a transaction that writes, with what is owed."""
+    def _write(self, *, durable: bool = True) -> Iterator[sql.Connection]:
+        """Give a transaction that writes, with what is owed.
+
+        What is not durable is what may come undone: without its claim a job is queued, and comes to the same result.
+        """
         owed = dict(self._owed)
-        with self.database.transaction() as connection:
+        with self.database.transaction(durable=durable or bool(owed)) as connection:
             for job_id, ending in owed.items():
                 try:
                     self._end(connection, ending)
                 except LeaseLost:
-                    _log.warning("the end of job %s came too late: another worker has taken it over", job_id)
+                    _log.warning("the end of job %s was not recorded: it has ended, or another worker has it", job_id)
             yield connection
         for job_id in owed:
             self._owed.pop(job_id, None)
@@ -607,8 +624,8 @@ class _Ending:
 
 
 _DEFAULTS: Final[dict[str, Any]] = {
-    "state": "queued", "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
-    "attempts": 0, "cancel": False, "step": 0,
+    "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
+    "attempts": 0, "cancel": False, "step": 0, "concurrent_jobs": None, "idempotency_key": None, "body_sha256": None,
 }  # fmt: skip
 _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
@@ -636,29 +653,60 @@ def _leased(worker: Any, token: Any, seconds: Any) -> dict[str, Any]:
 # The statements that run often; SQLAlchemy compiles each once.
 
 
+def _turn() -> Any:
+    """Return where a new job stands among the queued ones of its priority.
+
+    That is after its owner's last; but no owner comes before what is next now, so nobody saves up turns.
+    """
+    queued = sql.and_(_QUEUED, JOBS.c.priority == _parameter("of_priority"))
+    own = sql.select((sql.func.max(JOBS.c.turn) + 1).label("turn")).where(
+        queued, JOBS.c.owner == _parameter("of_owner")
+    )
+    now = sql.select(sql.func.min(JOBS.c.turn)).where(queued)
+    either = sql.union_all(own.correlate(None), now.correlate(None)).subquery()
+    return sql.select(sql.func.coalesce(sql.func.max(either.c.turn), 0)).scalar_subquery()
+
+
+_BORN = {"created": clock(), "deadline": clock() + _parameter("within", JOBS.c.deadline)}
+_GIVEN = ("seq", "turn", "state", "created", "started", "deadline", "token", "worker", "lease", "heartbeat")
+_SUBMIT = (
+    sql.insert(JOBS).values(_BORN | {"state": "queued", "turn": _turn()}).returning(*(JOBS.c[name] for name in _GIVEN))
+)
+_SUBMIT_CLAIMED = (
+    sql.insert(JOBS)
+    .values(
+        _BORN
+        | _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
+        | {"started": clock(), "turn": 0}
+    )
+    .returning(*(JOBS.c[name] for name in _GIVEN))
+)
+_INSERT_SPEC = sql.insert(SPECS)
+
+
 def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     """Return the statement that takes the first of the wanted jobs that may run."""
-    running = (
-        sql.select(JOBS.c.owner, sql.func.count().label("jobs"))
+    most = sql.func.coalesce(sql.func.min(JOBS.c.concurrent_jobs), _parameter("most_jobs"))
+    busy = (
+        sql.select(JOBS.c.owner)
         .where(JOBS.c.state == "running", ~_LEASE_ENDED, ~JOBS.c.inline)
         .group_by(JOBS.c.owner)
-        .subquery("running")
+        .having(sql.func.count() >= most)
+        .correlate(None)
     )
-    most = sql.func.coalesce(JOBS.c.concurrent_jobs, _parameter("most_jobs", JOBS.c.concurrent_jobs))
     first = (
         sql.select(JOBS.c.seq)
-        .outerjoin(running, running.c.owner == JOBS.c.owner)
         .where(
             _LIVE,
             wanted,
-            (JOBS.c.state == "queued") | _LEASE_ENDED & ~JOBS.c.cancel,
+            JOBS.c.token.is_(None) | _LEASE_ENDED & ~JOBS.c.cancel,
             JOBS.c.attempts < _parameter("most_attempts"),
             JOBS.c.deadline.is_(None) | (JOBS.c.deadline > clock()),
-            sql.func.coalesce(running.c.jobs, 0) < most,
+            JOBS.c.owner.not_in(busy),
         )
         .order_by(*_ORDER)
         .limit(1)
-        .with_for_update(of=JOBS, skip_locked=True)
+        .with_for_update(skip_locked=True)
         .correlate(None)
     )
     values = _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
@@ -686,7 +734,8 @@ _SO_FAR = {
     "step": _parameter("to_step", JOBS.c.step),
 }
 _RENEW = _HELD.values(_RENEWED | {"progress": _SO_FAR["progress"]}).returning(JOBS.c.cancel)
-_ADVANCE = _HELD.values(_RENEWED | _SO_FAR).returning(JOBS.c.cancel)
+_ADVANCE = _HELD.where(JOBS.c.step == _parameter("from_step")).values(_RENEWED | _SO_FAR).returning(JOBS.c.cancel)
+_ADVANCED = _HELD.where(JOBS.c.step == _parameter("to_step")).values(_RENEWED).returning(JOBS.c.cancel)
 _RELEASE = _HELD.values(
     state="queued", token=None, worker=None, lease=None, heartbeat=None, rung=None, attempts=JOBS.c.attempts - 1
 ).returning(JOBS.c.cancel)
@@ -754,18 +803,6 @@ def _read_checkpoint(raw: bytes | None) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = msgspec.msgpack.decode(raw[32:])
     return state
-
-
-def _turn(owner: str, priority: int) -> Any:
-    """Return where a new job stands among the queued ones of its priority.
-
-    That is after its owner's last; but no owner comes before what is next now, so nobody saves up turns.
-    """
-    queued = sql.and_(_LIVE, JOBS.c.state == "queued", JOBS.c.priority == priority)
-    own = sql.select((sql.func.max(JOBS.c.turn) + 1).label("turn")).where(queued, JOBS.c.owner == owner)
-    now = sql.select(sql.func.min(JOBS.c.turn)).where(queued)
-    either = sql.union_all(own.correlate(None), now.correlate(None)).subquery()
-    return sql.select(sql.func.coalesce(sql.func.max(either.c.turn), 0)).scalar_subquery()
 
 
 def _by_key(connection: sql.Connection, owner: str, key: str) -> Job | None:
