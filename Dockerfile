@@ -12,7 +12,7 @@ COPY engine engine
 COPY service service
 COPY client client
 # pip compiles what it installs; nothing can be compiled later, on a read-only file system.
-RUN ["/opt/chainrule/bin/python", "-m", "pip", "install", ".[service]"]
+RUN ["/opt/chainrule/bin/python", "-m", "pip", "install", ".[service,postgres,celery]"]
 # So are the engine's kernels, for every processor of the architecture. Where the image is built on the kind of processor that
 # it runs on, --build-arg CPU= with that kind's name (LLVM's, such as znver3) makes them faster; on another kind than that one
 # the engine runs in plain Python.

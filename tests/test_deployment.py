@@ -11,24 +11,26 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 import yaml
 
-from chainrule_service.database import Database
-from chainrule_service.exchange import Service
+from chainrule_service.app import create_app
 from chainrule_service.settings import Settings
-from chainrule_service.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SOURCES = os.pathsep.join(str(ROOT / root) for root in ("engine", "service", "client"))
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SCHEMA: dict[str, Any] = json.loads((ROOT / "tests/data/compose-spec.json").read_text(encoding="utf-8"))
-SERVICE: dict[str, Any] = COMPOSE["services"]["chainrule"]
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICE = SERVICES["chainrule"]
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -39,6 +41,11 @@ def instructions() -> list[tuple[str, str]]:
 
 
 INSTRUCTIONS = instructions()
+
+
+def environment_of(name: str) -> dict[str, str]:
+    """Return the environment of a container where the operator's own leaves every `${VARIABLE:-default}` to itself."""
+    return {key: re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value) for key, value in SERVICES[name]["environment"].items()}
 
 
 def last(keyword: str) -> str:
@@ -73,29 +80,88 @@ def test_the_container_can_change_nothing_but_its_volume() -> None:
     assert SERVICE["read_only"] is True
     assert [mount.split(":")[0] for mount in SERVICE["tmpfs"]] == ["/tmp"]
     assert SERVICE["volumes"] == ["data:/data"]
-    assert set(COMPOSE["volumes"]) == {"data"}
-    assert SERVICE["cap_drop"] == ["ALL"]
-    assert "cap_add" not in SERVICE
-    assert "privileged" not in SERVICE
-    assert SERVICE["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_the_container_cannot_take_the_whole_machine() -> None:
-    assert SERVICE["pids_limit"] > 0
-    assert SERVICE["cpus"] > 0
-    assert re.fullmatch(r"[1-9]\d*[mg]", SERVICE["mem_limit"])
-    assert SERVICE["restart"] == "unless-stopped"
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_no_more_power_than_it_needs(name: str) -> None:
+    container = SERVICES[name]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert not container.keys() & {"cap_add", "privileged", "network_mode", "pid"}
+    assert container["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_workers_fit_the_cpus_and_the_memory() -> None:
-    settings = Settings.from_env(SERVICE["environment"])
-    assert settings.workers <= SERVICE["cpus"]
-    places = Service(settings, Store(Database(None))).slots._value  # type: ignore[attr-defined]
-    gigabytes = settings.workers * (places * 0.55 + 0.15)
-    assert gigabytes <= int(SERVICE["mem_limit"].removesuffix("g"))
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_cannot_take_the_whole_machine(name: str) -> None:
+    container = SERVICES[name]
+    assert container["pids_limit"] > 0
+    assert container["cpus"] > 0
+    assert re.fullmatch(r"[1-9]\d*[mg]", container["mem_limit"])
+    assert container["restart"] == ("on-failure" if name == "migrate" else "unless-stopped")
+
+
+@pytest.mark.parametrize(
+    ("name", "serves", "works"), [("chainrule", True, True), ("api", True, False), ("worker", False, True)]
+)
+def test_processes_fit_the_cpus_and_the_memory(name: str, serves: bool, works: bool) -> None:
+    container = SERVICES[name]
+    settings = Settings.from_env(environment_of(name))
+    assert settings.workers <= container["cpus"] or not serves
+    places = create_app(settings).extensions["chainrule"].slots._value
+    server = settings.workers * (places * 0.55 + 0.15)
+    job_worker = settings.job_workers * (settings.limits["job_memory"] / 1e9 + 0.15)
+    assert serves * server + works * job_worker <= int(container["mem_limit"].removesuffix("g")) * 1.074
+
+
+def test_the_default_profile_is_one_container() -> None:
+    assert [name for name, container in SERVICES.items() if "profiles" not in container] == ["chainrule"]
+    assert {profile for container in SERVICES.values() for profile in container.get("profiles", ())} == {"scale"}
+
+
+def test_what_is_published_is_on_loopback_and_twice_nothing() -> None:
+    published = [port for container in SERVICES.values() for port in container.get("ports", ())]
+    assert published == ["127.0.0.1:8000:8000", "127.0.0.1:8080:8080"]
+
+
+def test_workers_database_and_broker_reach_nobody_else() -> None:
+    assert COMPOSE["networks"]["back"]["internal"] is True
+    for name in ("worker", "migrate", "postgres", "redis"):
+        assert SERVICES[name]["networks"] == ["back"]
+
+
+def test_what_the_containers_call_each_other_exists() -> None:
+    for name in ("api", "worker"):
+        settings = Settings.from_env(environment_of(name))
+        for url in (settings.database_url, settings.broker_url):
+            assert urlsplit(url).hostname in SERVICES
+    (target,) = re.findall(r"server-template \S+ \d+ (\S+):8000", COMPOSE["configs"]["proxy"]["content"])
+    assert SERVICES[target]["command"][:2] == ["chainrule", "serve"]
+    for container in SERVICES.values():
+        assert {*container.get("depends_on", ())} <= SERVICES.keys()
+
+
+def test_the_tables_are_upgraded_before_anybody_uses_them() -> None:
+    assert SERVICES["migrate"]["command"] == ["chainrule", "db", "upgrade"]
+    for name in ("api", "worker"):
+        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "migrate"])
+def test_each_command_is_one_that_the_program_takes(name: str) -> None:
+    command, subcommand, *options = SERVICES[name]["command"]
+    assert command == "chainrule"
+    told = subprocess.run(
+        [sys.executable, "-m", "chainrule.cli", subcommand, *(word for word in options if word == "upgrade"), "--help"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(word in told.stdout for word in options if word.startswith("--"))
 
 
 def test_both_files_check_health_the_same_way() -> None:
+    assert SERVICES["api"]["healthcheck"] == SERVICE["healthcheck"]
     assert SERVICE["healthcheck"]["test"] == ["CMD", *HEALTH_CHECK]
     timing = dict(re.findall(r"--([a-z-]+)=(\w+)", last("HEALTHCHECK")))
     stated = {name.replace("_", "-"): str(value) for name, value in SERVICE["healthcheck"].items() if name != "test"}
@@ -145,7 +211,11 @@ def test_the_image_installs_the_pinned_versions_of_an_extra_that_exists() -> Non
     assert "PIP_CONSTRAINT=constraints.txt" in environment
     assert "PIP_BUILD_CONSTRAINT=constraints.txt" in environment
     (install,) = [json.loads(rest) for keyword, rest in INSTRUCTIONS if keyword == "RUN" and '"pip"' in rest]
-    assert install[-1] == ".[service]"
+    extras = install[-1].removeprefix(".[").removesuffix("]").split(",")
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    # One image for every container: a server or a worker, on SQLite or on PostgreSQL with a broker.
+    assert extras == ["service", "postgres", "celery"]
+    assert set(extras) <= known.keys()
 
 
 # --------------------------------------------------------------------- their commands, outside of them
@@ -189,7 +259,7 @@ def started(command: list[str], folder: Path, host: str = "127.0.0.1") -> Iterat
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder / "no-such-home"),
-        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("engine", "service", "client")),
+        "PYTHONPATH": SOURCES,
         "PYTHONUNBUFFERED": "1",
     }
     (folder / "data").mkdir()
@@ -226,7 +296,7 @@ def test_the_image_s_command_becomes_healthy_and_stops_when_told(tmp_path: Path)
     # A read-only file system and a home that does not exist leave no other place to write than these.
     assert {path.name for path in tmp_path.iterdir()} == {"data", "log"}
     assert "Traceback" not in log, log
-    assert "[ERROR]" not in log, log
+    assert '"level": "error"' not in log, log
     assert health(port).returncode != 0
 
 

@@ -61,7 +61,7 @@ class Client:
         settings: dict[str, Any] = {}
         for key, variable, read in (
             ("base_url", "CHAINRULE_URL", str),
-            ("api_key", "CHAINRULE_API_KEY", str),
+            ("api_key", "CHAINRULE_API_KEY", str.strip),  # a variable filled from a file often ends in a line break
             ("timeout", "CHAINRULE_TIMEOUT", float),
             ("max_retries", "CHAINRULE_MAX_RETRIES", int),
         ):

@@ -35,9 +35,16 @@ _SILENCE, _PAUSE = 30, 1.0
 
 
 class _Key(AuthBase):
-    """Send the API key, or nothing; as an `auth` object it keeps a netrc file from replacing the header."""
+    """Send the API key, or nothing; as an `auth` object it keeps a netrc file from replacing the header.
+
+    Raises:
+        ValueError: no header can hold it; the message does not show it.
+    """
 
     def __init__(self, api_key: str | None) -> None:
+        # The HTTP library refuses such a header too, with a message that shows the key.
+        if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise ValueError("api_key must be ASCII characters without spaces or line breaks; send it as it was shown")
         self._api_key = api_key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -11,16 +13,40 @@ from flask.globals import request_ctx
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
-from chainrule_service.database import Database
+from chainrule_service import metrics, readiness
+from chainrule_service.access import Access
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
-from chainrule_service.resources import docs, evaluations, gradient_checks, jobs, limits, meta, operations
+from chainrule_service.keys import Keys
+from chainrule_service.rates import Rates
+from chainrule_service.resources import (
+    docs,
+    evaluations,
+    gradient_checks,
+    job_metrics,
+    jobs,
+    limits,
+    meta,
+    operations,
+    webhooks,
+)
 from chainrule_service.settings import Settings
-from chainrule_service.store import Store
+from chainrule_service.webhooks import open_store
 
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
-RESOURCES: tuple[ModuleType, ...] = (evaluations, gradient_checks, jobs, operations, limits, meta, docs)
+RESOURCES: tuple[ModuleType, ...] = (
+    evaluations,
+    gradient_checks,
+    jobs,
+    job_metrics,
+    webhooks,
+    operations,
+    limits,
+    meta,
+    docs,
+)
 
+_log = logging.getLogger(__name__)
 _PATH = ("SCRIPT_NAME", "PATH_INFO")
 
 
@@ -60,7 +86,7 @@ class Application(Flask):
         """Answer the request, in whatever way it goes."""
         request = request_ctx.request
         try:
-            guard(request)
+            guard(request, self.extensions["chainrule"])
             returned = self.dispatch_request()
         except Exception as error:
             returned = answer_error(error)
@@ -77,15 +103,38 @@ class Application(Flask):
         """Do nothing: there are no hooks."""
 
 
+class Observed(Application):
+    """The application with its requests timed and logged; another class, so that without this nobody pays for it."""
+
+    def full_dispatch_request(self) -> Response:
+        """Answer the request, then count it, and write a line about it."""
+        begun = time.perf_counter()
+        response = super().full_dispatch_request()
+        seconds = time.perf_counter() - begun
+        request = request_ctx.request
+        # What found no route is counted under one name, whatever methods and paths are tried.
+        method, route = (request.method, request.url_rule.rule) if request.url_rule else ("other", "none")
+        metrics.REQUESTS.observe(seconds, method, route, str(response.status_code))
+        if _log.isEnabledFor(logging.INFO):
+            line = {"method": request.method, "path": request.path, "status": response.status_code}
+            _log.info("request", extra=line | {"milliseconds": round(seconds * 1000, 3)})
+        return response
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the service as a WSGI application; without settings, one that keeps its jobs in memory.
 
     It opens nothing: no file, no connection, no thread. So it may be made before a server forks its workers.
     """
     settings = settings or Settings()
-    app = Application(__name__)
+    observed = settings.metrics_port is not None or settings.log_level in ("debug", "info")
+    app = (Observed if observed else Application)(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    app.extensions["chainrule"] = Service(settings, Store(Database(settings.database), settings))
+    store = open_store(settings)
+    # Nobody but this process could make a key in its memory, so it does not look for one.
+    keys = None if settings.database is None else Keys(store.database)
+    shared = app.extensions["chainrule"] = Service(settings, store, Access(settings, keys, Rates(store.database)))
+    app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)
     for module in RESOURCES:

@@ -19,6 +19,7 @@ from chainrule_engine import ENGINE
 from chainrule_engine.operations import OPERATIONS
 from chainrule_service.exchange import answer_error
 from chainrule_service.fields import REF, Field, JsonSchema
+from chainrule_service.keys import SCOPES
 from chainrule_service.problems import PROBLEM_TYPES
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -129,18 +130,33 @@ SHARED: Mapping[str, JsonSchema] = {
                     optional=("pointer", "parameter"),
                 ),
             },
+            "scope": {"type": "string", "description": "What the API key lacks."},
+            "violated-policies": {"type": "array", "items": {"type": "string"}},
             "limit": {"type": "string"},
             "maximum": {"type": "number"},
             "requested": {"type": "number"},
             "request_id": {"type": "string"},
         },
-        optional=("errors", "limit", "maximum", "requested", "request_id"),
+        optional=("errors", "scope", "violated-policies", "limit", "maximum", "requested", "request_id"),
+    ),
+}
+
+_KEY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": (
+        "An API key (`cr_live_...`), which `chainrule keys create` makes. A service for which none was ever made asks "
+        "for none. The scopes are "
+        + "; ".join(f"{scope}: {purpose}" for scope, purpose in SCOPES.items())
+        + ". Answers carry RateLimit-Policy and RateLimit, which tell what is left of the key's quotas."
     ),
 }
 
 #: What may be wrong with any request that has a body, and with any other.
 BODY_ERRORS = (400, 411, 413, 415, 422, 503)
 PLAIN_ERRORS = (422,)
+#: What may be wrong with one that needs an API key, besides.
+KEY_ERRORS = (401, 403, 429)
 
 
 def documented(
@@ -151,7 +167,7 @@ def documented(
     errors: tuple[int, ...] = (),
     parameters: tuple[JsonSchema, ...] = (),
 ) -> Callable[[View], View]:
-    """Describe a view.
+    """Describe a view; `needs`, which says what scope of an API key it needs, stands below this.
 
     Args:
         body: the schema of the request's body.
@@ -166,8 +182,7 @@ def documented(
         if schema is not None:
             typed = schema if all("/" in key for key in schema) else {JSON: schema}
             responses[str(status)]["content"] = {name: {"schema": value} for name, value in typed.items()}
-    for status in sorted({*errors, *(PLAIN_ERRORS if body is None else BODY_ERRORS)}):
-        responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+    failures = {*errors, *(PLAIN_ERRORS if body is None else BODY_ERRORS)}
     manual: dict[str, Any] = {"responses": responses}
     if parameters:
         manual["parameters"] = [{"in": "query", "required": False} | parameter for parameter in parameters]
@@ -181,6 +196,11 @@ def documented(
         manual["requestBody"] = {"required": True, "content": {JSON: content}}
 
     def describe(view: View) -> View:
+        scope = getattr(view, "scope", None)
+        for status in sorted(failures | ({*KEY_ERRORS} if scope else set())):
+            responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+        if scope:
+            manual["security"] = [{"key": [scope]}, {}]  # {}: nothing, where no key was ever made
         # `Blueprint.doc` returns a wrapper around the view; what it noted serves as well without that call.
         view._apidoc = Blueprint.doc(**manual)(view)._apidoc  # type: ignore[attr-defined]
         return view
@@ -209,6 +229,7 @@ class DocumentedApi(Api):  # type: ignore[misc]  # flask-smorest has no type hin
         self.ma_plugin.converter.add_attribute_function(_describe_field)
         for name, schema in SHARED.items():
             self.add_schema(name, schema)
+        self.spec.components.security_scheme("key", _KEY_SCHEME)
         problem = {"description": "An error.", "content": {PROBLEM: {"schema": ref("Problem")}}}
         self.spec.components.response("Problem", problem)
         for status in sorted({kind.status for kind in PROBLEM_TYPES.values()}):

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Request, Response, current_app, request
+from flask import Request, Response, current_app, has_request_context, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from chainrule_service import jsonio
+from chainrule_service.access import Access, Caller
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _MARK = "chainrule.request_id"  # in the environment of a request
+_CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SHORT = 200_000  # node evaluations: a fraction of a second
 _ROOM = nullcontext()
@@ -43,15 +45,32 @@ DRAWING_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 @dataclass(frozen=True)
 class Service:
-    """What the views of one application share."""
+    """What the views of one application share.
+
+    Attributes:
+        draining: set when the process has begun to end: no answer is kept back any longer.
+        slots: a place for each request that may do long work.
+        seats: a place for each request that may wait for something to happen.
+    """
 
     settings: Settings
     store: Store
+    access: Access
+    draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
+    seats: threading.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        # At least one thread stays free of long work, so that the server answers whatever else it is asked meanwhile.
-        object.__setattr__(self, "slots", threading.BoundedSemaphore(min(_LONG, self.settings.threads - 1)))
+        # At least one thread stays free of both, so that the server answers whatever else it is asked meanwhile.
+        free = self.settings.threads - 1
+        slots = min(_LONG, free)
+        object.__setattr__(self, "slots", threading.BoundedSemaphore(slots))
+        object.__setattr__(self, "seats", threading.Semaphore(free - slots))
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether another process may take jobs from the table: none can where it is in this one's memory."""
+        return self.settings.database is not None
 
     def room_for(self, work: int) -> AbstractContextManager[None]:
         """Hold one of the places for long work while so many node evaluations run; short work needs none.
@@ -78,6 +97,47 @@ def service() -> Service:
     return found
 
 
+def owner() -> str:
+    """Return whose the objects of this request are: the id of its API key, or "" where none is asked for."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    return caller.key.id if caller else ""
+
+
+def own_limit(name: str) -> int | None:
+    """Return the value that this request's API key has of its own for a limit, or None: then the setting counts."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    return caller.key.limits.get(name) if caller else None
+
+
+def charge(work: int) -> None:
+    """Count work, in node evaluations, that this request is going to cause.
+
+    Raises:
+        RequestError: its key has used up its day (429).
+        LimitExceeded: its key may not do as much in a whole day (422).
+    """
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        service().access.charge(caller, work)
+
+
+def give_back(work: int) -> None:
+    """Take back that work was charged, which is not going to be done."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        service().access.give_back(caller, work)
+
+
+def needs(scope: str | None) -> Callable[[View], View]:
+    """Declare which scope of an API key a view needs; None opens it to everybody. Without, nobody's key opens it."""
+
+    def mark(view: View) -> View:
+        view.scope = scope  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 def takes_query(*names: str) -> Callable[[View], View]:
     """Name the query parameters that a view reads; every other one is refused."""
 
@@ -102,16 +162,49 @@ def whole_number_parameter(name: str, default: int | None, low: int) -> int | No
     return int(text)
 
 
+def flag_parameter(name: str) -> bool:
+    """Return a query parameter that is true or false, and false where it is left out.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    text = request.args.get(name, "false")
+    if text not in ("true", "false"):
+        raise RequestError("invalid-request", f"{name} must be true or false", parameter=name)
+    return text == "true"
+
+
+def accepted(*types: str) -> str:
+    """Return which of the media types the client likes best.
+
+    Raises:
+        RequestError: none (406).
+    """
+    if not request.accept_mimetypes:
+        return types[0]
+    found: str | None = request.accept_mimetypes.best_match(types)
+    if found is None:
+        raise RequestError("not-acceptable", f"this path answers with {', '.join(types)}")
+    return found
+
+
+def request_id() -> str:
+    """Return the id of the request that this thread answers, or "" when it answers none."""
+    return request_ctx.request.environ.get(_MARK, "") if has_request_context() else ""
+
+
 # What runs in every request is given the request itself: each look through Flask's `request` takes a microsecond.
 
 
-def guard(request: Request) -> None:
+def guard(request: Request, shared: Service) -> None:
     """Refuse, before its view runs, a request that no view should see."""
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
     environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     if request.routing_exception is not None:
         return
+    if not shared.access.is_open():
+        _admit(request, shared.access)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
     if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
@@ -128,13 +221,27 @@ def guard(request: Request) -> None:
                 raise RequestError("invalid-request", detail, parameter=name)
 
 
+def _admit(request: Request, access: Access) -> None:
+    """Refuse a request whose key does not open its view, or that has none."""
+    if request.endpoint == "static":
+        return
+    view = current_app.view_functions[str(request.endpoint)]
+    if not hasattr(view, "scope"):
+        raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
+    if view.scope is not None:
+        caller = request.environ[_CALLER] = access.authenticate(request.environ)
+        access.authorise(caller, view.scope)
+
+
 def finish(request: Request, response: Response) -> Response:
     """Add the headers that every answer carries."""
     headers = response.headers
     headers.add("X-Request-Id", request.environ.get(_MARK, ""))
     headers.add("X-Content-Type-Options", "nosniff")
+    if caller := request.environ.get(_CALLER):
+        headers.update(caller.headers())
     if request.endpoint != "static":
-        headers["Cache-Control"] = "no-store"
+        headers.setdefault("Cache-Control", "no-store")
     if request.method == "OPTIONS" and response.status_code == 200:
         del headers["Content-Type"]  # Flask's own answer has no content
     kind = headers.get("Content-Type", "")
@@ -147,12 +254,11 @@ def finish(request: Request, response: Response) -> Response:
     return response
 
 
-def read_json() -> Any:
-    """Return the JSON of the request's body.
+def read_bytes() -> bytes:
+    """Return the request's body, which says that it is JSON.
 
     Raises:
         RequestError: the body is of another type (415), too long (413) or shorter than announced (400).
-        MalformedJSON: it cannot be read (400).
     """
     limits, request = service().settings.limits, request_ctx.request
     environ = request.environ
@@ -168,10 +274,10 @@ def read_json() -> Any:
     if length > limit:
         detail = f"the body has {length:,} bytes; at most {limit:,} are read"
         raise RequestError("content-too-large", detail, headers={"Connection": "close"})
-    body = environ["wsgi.input"].read(length)
+    body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:
         raise RequestError("malformed-request", f"the body ended early: Content-Length announced {length:,} bytes")
-    return jsonio.loads(body, max_depth=limits["json_depth"])
+    return body
 
 
 @contextmanager
@@ -190,15 +296,17 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def read_body(schema: Envelope) -> dict[str, Any]:
-    """Return the request's body as `schema` loads it.
+def read_body(schema: Envelope, body: bytes | None = None) -> dict[str, Any]:
+    """Return the request's body as `schema` loads it; `body` is what `read_bytes` returned, if it was called.
 
     Raises:
-        RequestError, MalformedJSON: as `read_json`.
+        RequestError: as `read_bytes`.
+        MalformedJSON: it is no JSON (400).
         InvalidInput, LimitExceeded: it breaks a rule of the schema (422).
     """
+    body = read_bytes() if body is None else body
     with without_collector():
-        return schema.load(read_json())
+        return schema.load(jsonio.loads(body, max_depth=service().settings.limits["json_depth"]))
 
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -220,7 +328,7 @@ class _Whole(Response):
     """An answer with its one part and all its headers: werkzeug's look at what may be missing is left out."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] == "HEAD":
+        if environ["REQUEST_METHOD"] == "HEAD" or self.status_code == 304:
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
         return self.iter_encoded()

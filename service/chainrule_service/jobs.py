@@ -99,6 +99,11 @@ def check_cost(task: Task, settings: Settings) -> None:
         raise LimitExceeded("job_work", most, task.cost, ("spec",), task.advice)
 
 
+def runs_inline(task: Task, settings: Settings) -> bool:
+    """Tell whether a task is so cheap that the request that submits it may run it."""
+    return task.cost <= settings.limits["inline_work"]
+
+
 def record_of(task: Task) -> dict[str, Any]:
     """Return what the jobs table is told of a task."""
     return {
@@ -112,9 +117,15 @@ def record_of(task: Task) -> dict[str, Any]:
 
 def to_wire(job: Job) -> dict[str, Any]:
     """Return a job's record as the wire has it; an entry of a list has neither spec nor result."""
-    names = ("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "attempts",
-             "created_at", "started_at", "finished_at")  # fmt: skip
-    return {name: job[name] for name in names if name in job} | {"links": {"self": f"/v1/jobs/{job['id']}"}}
+    path = f"/v1/jobs/{job['id']}"
+    links = {"self": path, "cancel": f"{path}/cancel", "metrics": f"{path}/metrics"}
+    return {name: job[name] for name in _MEMBERS if name in job} | {"links": links}
+
+
+_MEMBERS = (
+    *("id", "type", "state", "progress", "result", "failure", "spec", "spec_digest", "engine", "labels", "priority"),
+    *("queue_position", "attempts", "created_at", "started_at", "finished_at", "deadline_at"),
+)
 
 
 def _digest(spec: Mapping[str, Any]) -> str:

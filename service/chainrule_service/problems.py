@@ -21,18 +21,33 @@ from chainrule_service.jsonio import MalformedJSON
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem; `explanation` is for people and is shown at /problems/{slug}."""
+    """One kind of problem; `explanation` is for people and is shown at /problems/{slug}.
+
+    `uri` is the member `type`, where others have given the problem one.
+    """
 
     slug: str
     status: int
     title: str
     explanation: str
+    uri: str = ""
+
+    @property
+    def type(self) -> str:
+        """The member `type` of such a problem."""
+        return self.uri or f"/problems/{self.slug}"
 
 
 _TABLE = (
     ProblemType("malformed-request", 400, "Malformed request",
                 "The request cannot be read: the body is not JSON in UTF-8, or it is JSON that two readers could "
                 "understand differently (a key twice, NaN, a number that no double holds, very deep nesting)."),
+    ProblemType("unauthorized", 401, "Unauthorized",
+                "This service asks for an API key, in the header Authorization: Bearer cr_... None came, or one that "
+                "is not known, has expired or has been revoked. Keys are made by `chainrule keys create`."),
+    ProblemType("forbidden", 403, "Forbidden",
+                "The API key is good, but lacks the scope that this path needs. A key's scopes are chosen when it is "
+                "made: `chainrule keys create --scopes`."),
     ProblemType("not-found", 404, "Not found",
                 "Nothing lives at this path, or the object named in it does not exist (any more)."),
     ProblemType("method-not-allowed", 405, "Method not allowed",
@@ -44,6 +59,9 @@ _TABLE = (
                 "the limit request_seconds; /v1/limits shows both."),
     ProblemType("conflict", 409, "Conflict",
                 "The object is in a state that does not allow this."),
+    ProblemType("request-in-progress", 409, "Request in progress",
+                "A request with the same Idempotency-Key is still being answered. Send this one again after the number "
+                "of seconds in the Retry-After header."),
     ProblemType("length-required", 411, "Length required",
                 "A body must come with a Content-Length header; chunked bodies are not read."),
     ProblemType("content-too-large", 413, "Content too large",
@@ -56,6 +74,14 @@ _TABLE = (
     ProblemType("limit-exceeded", 422, "Limit exceeded",
                 "The request is well-formed but larger than this service allows. The member limit names the limit, "
                 "maximum is its value here, requested what the request needs. /v1/limits shows all of them."),
+    ProblemType("idempotency-key-reused", 422, "Idempotency key reused",
+                "A request with the same Idempotency-Key had another body. Send each new request with a key of its "
+                "own, and one that is repeated with the same key and the same bytes."),
+    ProblemType("quota-exceeded", 429, "Quota exceeded",
+                "The API key has used up what it may have in a time, or too many requests of this address came with "
+                "keys that are not good. The member violated-policies names the quotas, as the header RateLimit-Policy "
+                "does. Try again after the number of seconds in the Retry-After header.",
+                "https://iana.org/assignments/http-problem-types#quota-exceeded"),
     ProblemType("headers-too-large", 431, "Request header fields too large",
                 "The request line and the headers are together longer than 64 KiB."),
     ProblemType("internal-error", 500, "Internal error",
@@ -89,12 +115,20 @@ class RequestError(Exception):
         kind: the problem's type.
         parameter: the query parameter that is at fault, if one is.
         headers: what the answer carries besides.
+        members: what its problem does.
     """
 
     def __init__(
-        self, slug: str, detail: str, *, parameter: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        slug: str,
+        detail: str,
+        *,
+        parameter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
-        self.kind, self.parameter, self.headers = PROBLEM_TYPES[slug], parameter, dict(headers or {})
+        self.kind, self.parameter = PROBLEM_TYPES[slug], parameter
+        self.headers, self.members = dict(headers or {}), dict(members or {})
         super().__init__(detail)
 
 
@@ -111,7 +145,7 @@ def problem_of(error: Exception, *, under: Path = ()) -> dict[str, Any]:
     """
     if isinstance(error, RequestError):
         place = [{"detail": str(error), "parameter": error.parameter}] if error.parameter else None
-        return _members(error.kind, str(error), place)
+        return _members(error.kind, str(error), place) | error.members
     if isinstance(error, HTTPException):
         return _of_http(error)
     kind = PROBLEM_TYPES[next((slug for base, slug in _BY_EXCEPTION if isinstance(error, base)), "internal-error")]
@@ -143,7 +177,7 @@ def _of_http(error: HTTPException) -> dict[str, Any]:
 
 def _members(kind: ProblemType, detail: str, errors: list[dict[str, str]] | None) -> dict[str, Any]:
     members: dict[str, Any] = {
-        "type": f"/problems/{kind.slug}", "title": kind.title, "status": kind.status, "detail": detail,
+        "type": kind.type, "title": kind.title, "status": kind.status, "detail": detail,
     }  # fmt: skip
     return members | {"errors": errors} if errors else members
 

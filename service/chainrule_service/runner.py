@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from chainrule_engine.errors import EngineError
-from chainrule_service import jobs
+from chainrule_service import jobs, logs, metrics
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
@@ -51,6 +52,24 @@ def run(
     Returns:
         The state in which the job ended, or RELEASED, or LOST.
     """
+    metrics.CLAIMS.count()
+    with logs.job_lines(job_id=claim.id, attempt=claim.attempt, request_id=claim.request_id):
+        state = _attempt(claim, store, settings, stop, slice_seconds, task)
+    if state == LOST:
+        metrics.LEASES_LOST.count()
+    elif state != RELEASED:
+        metrics.ENDED.count(claim.type, state)
+    return state
+
+
+def _attempt(
+    claim: Claim,
+    store: Store,
+    settings: Settings,
+    stop: threading.Event,
+    slice_seconds: float | None,
+    task: jobs.Task | None,
+) -> str:
     try:
         with _heartbeat(claim, store, settings.lease_seconds):
             try:
@@ -96,7 +115,7 @@ def _run(
     slice_seconds: float | None,
     task: jobs.Task | None,
 ) -> str:
-    began, left = time.monotonic(), seconds_left(claim, settings)
+    began, left, elapsed = time.monotonic(), seconds_left(claim, settings), 0.0
     task = task or jobs.read(claim.type, claim.spec, settings)
     state = history = unrecorded = None
     if claim.checkpoint is not None:
@@ -106,6 +125,7 @@ def _run(
         if chunk.result is not None:
             store.finish(claim, result=chunk.result, **_record(unrecorded))
             return "succeeded"
+        metrics.CHUNKS.observe(time.monotonic() - began - elapsed)
         elapsed = time.monotonic() - began
         ran = settings.limits["job_seconds"] - left + elapsed
         cancelled = False
@@ -154,7 +174,8 @@ def _heartbeat(claim: Claim, store: Store, lease: float) -> Iterator[None]:
             except DatabaseUnavailable as error:
                 _log.warning("the lease of job %s could not be renewed: %s", claim.id, error)
 
-    thread = threading.Thread(target=beat, name=f"heartbeat of {claim.id}", daemon=True)
+    marked = copy_context()  # what it logs is about the job as well
+    thread = threading.Thread(target=lambda: marked.run(beat), name=f"heartbeat of {claim.id}", daemon=True)
     thread.start()
     try:
         yield

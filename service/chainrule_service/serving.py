@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import ipaddress
 import os
 import signal
 import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from flask import Flask
+from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from chainrule_engine import acceleration
+from chainrule_service import exporter, logs, metrics
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.job_worker import work
+from chainrule_service.keys import Keys
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import Store, worker_name
 from chainrule_service.supervisor import Child, Supervisor, end_with_parent
+from chainrule_service.webhooks import open_store
 from chainrule_service.worker import Worker
 
 #: An address may be in use for so long after the end of a server that was killed.
@@ -38,21 +41,24 @@ def serve(settings: Settings) -> int:
     A supervisor starts gunicorn and the job workers, all around one jobs table.
 
     Raises:
-        SettingsError: the address is open to others and nobody said that this is meant, or it cannot be had, or the
-            data folder or the database cannot be used, or another server uses the folder, or CHAINRULE_ENGINE names no
-            engine.
+        SettingsError: the address is open to others, there is no API key and nobody said that this is meant, or it
+            cannot be had, or the data folder or the database cannot be used, or another server uses the folder, or
+            CHAINRULE_ENGINE names no engine.
     """
     check_address(settings)
     _check_engine()
+    logs.configure(settings.log_level)
     with ExitStack() as held:
-        listener = held.enter_context(_listen(settings))
+        listener = held.enter_context(_listen(settings.host, settings.port))
         locks = [] if settings.database_url or settings.data is None else [held.enter_context(_own(settings.data))]
         store = _open(settings)
         _end_leases_of_the_dead(store)
         _load_kernels()
         app = create_app(settings)
+        # Children may outlive the server a little, if it is killed, and must not keep a new one out.
+        apart: list[TextIO | socket.socket] = [*locks, listener]
+        exporters = held.enter_context(_exporters(settings, apart))
 
-        # These may outlive the server a little, if it is killed, and must not keep a new one out.
         def web() -> None:
             for lock in locks:
                 lock.close()
@@ -61,7 +67,7 @@ def serve(settings: Settings) -> int:
             Server(settings, app, listener.detach()).run()
 
         def job_worker() -> None:
-            for mine in (*locks, listener):
+            for mine in apart:
                 mine.close()
             work(settings)
 
@@ -69,7 +75,7 @@ def serve(settings: Settings) -> int:
         address = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
         sys.stdout.flush()
-        children = [Child("gunicorn", web), *_job_workers(settings, job_worker)]
+        children = [Child("gunicorn", web), *_job_workers(settings, job_worker), *exporters]
         return Supervisor(settings, store, children, at_end=listener.close).run()
 
 
@@ -80,9 +86,11 @@ def run_job_workers(settings: Settings) -> int:
         SettingsError: the database cannot be used, or CHAINRULE_ENGINE names no engine.
     """
     _check_engine()
+    logs.configure(settings.log_level)
     store = _open(settings)
     _load_kernels()
-    return Supervisor(settings, store, _job_workers(settings, lambda: work(settings))).run()
+    with _exporters(settings) as exporters:
+        return Supervisor(settings, store, [*_job_workers(settings, lambda: work(settings)), *exporters]).run()
 
 
 def upgrade(settings: Settings) -> None:
@@ -101,19 +109,25 @@ def upgrade(settings: Settings) -> None:
 
 
 def check_address(settings: Settings) -> None:
-    """Refuse an address that others can reach, unless that is meant.
+    """Refuse an address that others can reach while there is no API key, unless that is meant.
 
     Raises:
-        SettingsError: it is such an address.
+        SettingsError: it is such an address, or whether there is a key cannot be found out.
     """
-    if settings.insecure or settings.host == "localhost":
+    if settings.private:
         return
-    with suppress(ValueError):
-        if ipaddress.ip_address(settings.host.strip("[]")).is_loopback:
-            return
+    if settings.database is not None:
+        try:
+            with closing(Database(settings.database)) as database:
+                # A file is not made for the question.
+                if (database.file is None or database.file.exists()) and Keys(database).exist():
+                    return
+        except (OSError, DatabaseUnavailable) as error:
+            raise SettingsError(f"whether there is an API key cannot be found out: {error}") from None
     raise SettingsError(
-        f"refusing to listen on {settings.host}: others could reach it, and the service asks nobody who they are. "
-        "Listen on 127.0.0.1, or say --insecure (CHAINRULE_INSECURE=1) if the network itself keeps strangers out"
+        f"refusing to listen on {settings.host}: others could reach it, and there is no API key yet that the service "
+        "could ask for. Make one with `chainrule keys create`, or listen on 127.0.0.1, or say --insecure "
+        "(CHAINRULE_INSECURE=1) if the network itself keeps strangers out"
     )
 
 
@@ -125,18 +139,18 @@ def _check_engine() -> None:
 
 
 @contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
     """Take the address, for as long as the server runs: while gunicorn is started anew, connections wait."""
-    host = settings.host.strip("[]")
+    host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     give_up = time.monotonic() + _ADDRESS_SECONDS
     while True:
         try:
-            listener = socket.create_server((host, settings.port), family=family)
+            listener = socket.create_server((host, port), family=family)
             break
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > give_up:
-                raise SettingsError(f"cannot listen on {host} port {settings.port}: {error.strerror}") from None
+                raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
             time.sleep(0.05)
     with listener:
         yield listener
@@ -167,7 +181,7 @@ def _open(settings: Settings) -> Store:
     if settings.database is None:
         raise SettingsError("a server keeps its jobs in a data folder or a database; name a folder with --data")
     # The process that looks after the others must not wait for long.
-    store = Store(Database(settings.database, patience=2), settings)
+    store = open_store(settings, patience=2)
     try:
         store.check()
     except DatabaseUnavailable as error:
@@ -207,6 +221,38 @@ def _job_workers(settings: Settings, run: Callable[[], object]) -> list[Child]:
     return [Child(f"job worker {number}", run) for number in range(1, settings.job_workers + 1)]
 
 
+@contextmanager
+def _exporters(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> Iterator[list[Child]]:
+    """Count what happens meanwhile, and give the child that serves the counts, without the files `apart`; or none.
+
+    Raises:
+        SettingsError: its port cannot be had.
+    """
+    if settings.metrics_port is None:
+        yield []
+        return
+    with _listen(settings.metrics_host, settings.metrics_port):
+        pass  # it can be had
+    with metrics.counting():
+
+        def export() -> None:
+            for mine in apart:
+                mine.close()
+            exporter.run(settings)
+
+        yield [Child("exporter of metrics", export)]
+
+
+class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's log, which goes where everything else that is logged goes."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take gunicorn's own handler away again."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn with our settings, around an application, on a socket that listens: the descriptor `listener`."""
 
@@ -229,7 +275,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         def child_exit(server: Any, worker: Any) -> None:
             # The master must not be kept from its other workers for long.
-            store = Store(Database(self.settings.database, patience=2), self.settings)
+            store = open_store(self.settings, patience=2)
             try:
                 store.expire_worker(worker_name(worker.pid), cause="the server process that ran it died")
             except DatabaseUnavailable:
@@ -260,6 +306,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "control_socket_disable": True,
             # What goes wrong is logged. Access is a proxy's to log.
             "loglevel": "warning",
+            "logger_class": Log,
             "post_fork": post_fork,
             "child_exit": child_exit,
         }

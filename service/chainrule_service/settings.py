@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 
 from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE = "chainrule.sqlite3"
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
@@ -29,6 +33,14 @@ class Limit:
     default: int
     maximum: int
     description: str
+
+    def check(self, number: int) -> None:
+        """Refuse a value that may not be set.
+
+        Raises:
+            SettingsError: it is none from 1 to the maximum.
+        """
+        _check(f"limit {self.name}", number, 1, self.maximum)
 
 
 _TABLE = (
@@ -57,14 +69,28 @@ _TABLE = (
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
     Limit(
         "job_work",
-        30_000_000,
+        3_600_000_000,
         10_000_000_000,
         "estimated work of a job, in evaluations of a node at a point by plain Python: some microsecond each",
     ),
     Limit(
+        "inline_work",
+        250_000,
+        10_000_000,
+        "estimated work of a job, in the unit of job_work, up to which the request that submits it runs it",
+    ),
+    Limit("batch_jobs", 20, 1_000, "jobs in one batch"),
+    Limit(
         "job_memory", 1 << 30, 64 << 30, "bytes that a training is estimated to take, and that a queued job may take"
     ),
     Limit("job_seconds", 3_600, 604_800, "seconds for which a queued job may run, in all attempts together"),
+    Limit("requests_per_minute", 6_000, 1_000_000, "requests with one API key in a minute, all at once or spread"),
+    Limit(
+        "work_per_day",
+        100_000_000_000,
+        10**15,
+        "estimated work of the evaluations, gradient checks and jobs of one API key in a day, in the unit of job_work",
+    ),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
     Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
     Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
@@ -93,7 +119,14 @@ class Settings:
         job_workers: processes that run the jobs of the queue.
         lease_seconds: for how long a job is a worker's before it must have renewed that: a worker that falls silent is
             taken for dead after so long.
-        insecure: whether to listen on an address that others can reach, although nothing asks who they are.
+        insecure: whether to listen on an address that others can reach, although no API key exists yet.
+        broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
+        log_level: the least that is logged: debug, info (a line for each request), warning or error.
+        metrics_host: the address to listen on for Prometheus.
+        metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
+        webhooks: whether jobs may name a URL that is told of their end.
+        webhook_networks: the operator's own networks that such a URL may lead to, by http too; public addresses it may
+            lead to anyway. In the environment, addresses with a prefix length, separated by commas.
         limits: what differs from the defaults of `LIMITS`.
     """
 
@@ -106,6 +139,12 @@ class Settings:
     job_workers: int = 1
     lease_seconds: int = 5
     insecure: bool = False
+    broker_url: str | None = field(default=None, repr=False)  # it may hold a password
+    log_level: str = "warning"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    webhooks: bool = False
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,6 +156,10 @@ class Settings:
             ("lease_seconds", 1, 3_600),
         ):
             _check(name, getattr(self, name), low, high)
+        if self.metrics_port is not None:
+            _check("metrics_port", self.metrics_port, 1, 65_535)
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
         if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
             raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
         if not self.host:
@@ -124,7 +167,7 @@ class Settings:
         for name, number in self.limits.items():
             if name not in LIMITS:
                 raise SettingsError(f"there is no limit {name!r}; the limits are {', '.join(LIMITS)}")
-            _check(f"limit {name}", number, 1, LIMITS[name].maximum)
+            LIMITS[name].check(number)
         object.__setattr__(
             self, "limits", MappingProxyType({n: d.default for n, d in LIMITS.items()} | dict(self.limits))
         )
@@ -136,6 +179,20 @@ class Settings:
             return _POSTGRESQL.sub("postgresql+psycopg://", self.database_url)
         return None if self.data is None else f"sqlite:///{self.data / FILE}"
 
+    @property
+    def private(self) -> bool:
+        """Whether this machine alone reaches the address, or someone said that the network keeps strangers out."""
+        if self.insecure or self.host == "localhost":
+            return True
+        with suppress(ValueError):
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        return False
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """Return the names of all settings but the limits."""
+        return {entry.name for entry in fields(cls)} - {"limits"}
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
         """Read `CHAINRULE_HOST` and its like; `overrides` win, and one that is None counts as not given.
@@ -145,7 +202,7 @@ class Settings:
         Raises:
             SettingsError: a value is wrong, or an override is no setting.
         """
-        names = {entry.name for entry in fields(cls)} - {"limits"}
+        names = cls.names()
         if unknown := overrides.keys() - names:
             raise SettingsError(f"there is no setting {min(unknown)!r}; the settings are {', '.join(sorted(names))}")
         given: dict[str, object] = {
@@ -170,6 +227,12 @@ class Settings:
             job_workers=_integer("job_workers", given.get("job_workers", min(_cores(), 8))),
             lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
+            broker_url=str(given["broker_url"]) if "broker_url" in given else None,
+            log_level=str(given.get("log_level", cls.log_level)).lower(),
+            metrics_host=str(given.get("metrics_host", cls.metrics_host)),
+            metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,
+            webhooks=_boolean("webhooks", given.get("webhooks", cls.webhooks)),
+            webhook_networks=_networks("webhook_networks", str(given.get("webhook_networks", ""))),
             limits=limits,
         )
 
@@ -213,3 +276,10 @@ def _boolean(name: str, value: object) -> bool:
     if word not in ("1", "true", "yes", "0", "false", "no"):
         raise SettingsError(f"{name} must be one of 1, true, yes, 0, false, no, and is {value!r}")
     return word in ("1", "true", "yes")
+
+
+def _networks(name: str, value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(network.strip()) for network in value.split(",") if network.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name} must be networks like 10.0.0.0/8, separated by commas: {error}") from None

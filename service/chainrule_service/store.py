@@ -47,6 +47,7 @@ JOBS = sql.Table(
     sql.Column("state", sql.String(10), nullable=False),
     sql.Column("owner", sql.String(64), nullable=False),  # the id of an API key, or nothing
     sql.Column("labels", sql.JSON, nullable=False),
+    sql.Column("webhook", sql.JSON(none_as_null=True)),  # who is told of its end: `url` and `events`
     sql.Column("priority", sql.Integer, nullable=False),
     sql.Column("turn", sql.BigInteger, nullable=False),
     sql.Column("concurrent_jobs", sql.Integer),  # its owner's limit, where that is not everybody's
@@ -594,7 +595,7 @@ class Store:
         ending = self._owed.get(job["id"])
         if ending is None or job["state"] in TERMINAL:
             return job
-        known: Job = {"state": ending.state, "failure": ending.failure, "worker": None, "finished_at": _iso(ending.at)}
+        known: Job = {"state": ending.state, "failure": ending.failure, "worker": None, "finished_at": iso(ending.at)}
         if ending.progress:
             known["progress"] = ending.progress
         if not brief:
@@ -837,10 +838,11 @@ def _job(row: Row) -> Job:
     job = dict(row)
     if job["state"] == "running" and job["cancel"]:
         job["state"] = "cancelling"
-    return job | {f"{name}_at": _iso(job[name]) for name in ("created", "started", "finished")}
+    return job | {f"{name}_at": iso(job[name]) for name in ("created", "started", "finished", "deadline")}
 
 
-def _iso(seconds: float | None) -> str | None:
+def iso(seconds: float | None) -> str | None:
+    """Return a time as the wire has it: RFC 3339, in UTC."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.runner import time_limit
 from chainrule_service.settings import Settings
@@ -67,7 +68,7 @@ class Supervisor:
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._dead: dict[str, int] = {}  # what os.waitpid told of workers whose leases have not been ended yet
         self._ends: float | None = None  # when what still runs is killed
-        self._swept = 0.0
+        self._swept = self._announced = float("-inf")
 
     def run(self) -> int:
         """Run until the end, and return the exit status."""
@@ -83,6 +84,8 @@ class Supervisor:
                 self._tell(signal.SIGKILL)
             self._handle_signals()
         self._end_leases()
+        with suppress(DatabaseUnavailable):
+            workers.announce(self._store.database, worker_name(), 0)
         self._store.close()
         return 0
 
@@ -130,6 +133,9 @@ class Supervisor:
         self._swept = time.monotonic()
         try:
             self._store.sweep()
+            if self._settings.job_workers and time.monotonic() > self._announced + workers.ANNOUNCE_SECONDS:
+                workers.announce(self._store.database, worker_name(), self._settings.job_workers)
+                self._announced = time.monotonic()
         except DatabaseUnavailable as error:
             _log.warning("the jobs table cannot be swept now: %s", error)
 

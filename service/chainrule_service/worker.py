@@ -28,7 +28,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from chainrule_service import jsonio
+from chainrule_service import jsonio, metrics
 from chainrule_service.problems import PROBLEM_TYPES
 
 _HEAD_BYTES = 65_536
@@ -123,6 +123,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
         """Turn to or from new connections; at the end refuse them, as nobody else would answer them."""
         super().set_accept_enabled(enabled)
         if not self.alive:
+            self.wsgi.extensions["chainrule"].draining.set()
             for listener in self.sockets:
                 listener.close()
 
@@ -194,8 +195,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             self._drop(conn)  # nothing was asked
             return
         kind = PROBLEM_TYPES[slug]
+        metrics.REQUESTS.observe(time.monotonic() - arrival.since, "other", "none", str(kind.status))
         mark = secrets.token_hex(16)
-        members = {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "detail": detail}
+        members = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
         body = jsonio.dumps(members | {"request_id": mark}).encode()
         retry = "Retry-After: 5\r\n" if kind.status == 503 else ""
         head = (

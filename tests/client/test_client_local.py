@@ -283,7 +283,7 @@ def test_what_the_service_refuses_says_where_and_why(client, build, pointer, wor
 
 def test_a_job_over_the_limit(client):
     with pytest.raises(UnprocessableContentError) as caught:
-        client.train(XOR, model={"inputs": 2, "layers": [60, 60, 1]}, steps=900_000)
+        client.train(XOR, model={"inputs": 2, "layers": [200, 200, 1]}, steps=900_000)
     assert caught.value.problem.raw["limit"] == "job_work"
 
 

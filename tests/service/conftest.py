@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from tests.service.databases import postgresql
 
+from chainrule_service import runner
 from chainrule_service.app import create_app
+from chainrule_service.database import Database
 from chainrule_service.documented import NEURON
+from chainrule_service.exchange import Service
+from chainrule_service.settings import Settings
+from chainrule_service.store import Store
 
 Call = Callable[..., Any]
 
@@ -64,8 +75,6 @@ def call(app: Flask) -> Call:
 @pytest.fixture
 def call_with() -> Callable[..., Call]:
     """Return a function that makes an application with other settings, and the way to call it."""
-    from chainrule_service.settings import Settings
-
     return lambda **settings: caller(create_app(Settings(**settings)))
 
 
@@ -74,3 +83,91 @@ def neuron() -> dict[str, Any]:
     """The lecture's neuron, to change at will."""
     copy: dict[str, Any] = json.loads(json.dumps(NEURON))
     return copy
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
+    """The URL of a database that nobody else uses, without tables; None stands for memory."""
+    if request.param == "postgresql":
+        with postgresql() as url:
+            yield url
+    else:
+        yield None if request.param == "memory" else f"sqlite:///{tmp_path / 'chainrule.sqlite3'}"
+
+
+@pytest.fixture
+def database(url: str | None) -> Iterator[Database]:
+    """That database, with tables."""
+    with closing(Database(url)) as database:
+        database.upgrade()
+        yield database
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A service whose jobs other processes may take: in a test, a thread does, and only inside `working`."""
+
+    app: Flask
+    call: Call
+
+    @property
+    def service(self) -> Service:
+        found: Service = self.app.extensions["chainrule"]
+        return found
+
+    @property
+    def store(self) -> Store:
+        return self.service.store
+
+    @contextmanager
+    def working(self, after: float = 0) -> Iterator[None]:
+        """Have a worker run jobs, from so many seconds after the beginning until the block ends."""
+        stop = threading.Event()
+
+        def work() -> None:
+            time.sleep(after)
+            while not stop.is_set():
+                claim = self.store.claim("worker:1", 5)
+                if claim is None:
+                    stop.wait(0.01)
+                else:
+                    runner.run(claim, self.store, self.service.settings, stop)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings_of_a_queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The settings of a service over a database of its own."""
+    if request.param == "sqlite":
+        yield {"data": tmp_path}
+    else:
+        with postgresql() as url:
+            yield {"database_url": url}
+
+
+@pytest.fixture
+def queue_with(settings_of_a_queue: dict[str, Any]) -> Iterator[Callable[..., Queue]]:
+    """Return a function that makes a service with other settings, for which only the very least is cheap."""
+    made: list[Queue] = []
+
+    def make(*, inline_work: int = 5_000, **settings: Any) -> Queue:
+        app = create_app(Settings(**settings_of_a_queue, **settings, limits={"inline_work": inline_work}))
+        made.append(Queue(app, caller(app)))
+        made[-1].store.database.upgrade()
+        return made[-1]
+
+    yield make
+    for queue in made:
+        queue.store.close()
+
+
+@pytest.fixture
+def queue(queue_with: Callable[..., Queue]) -> Queue:
+    return queue_with()

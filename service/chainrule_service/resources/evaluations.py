@@ -15,7 +15,15 @@ from chainrule_engine.errors import DrawingError, EngineError, InvalidInput, Lim
 from chainrule_engine.graph import Graph
 from chainrule_service import evaluation, jsonio
 from chainrule_service.documented import JSON, NEURON, documented, record, ref
-from chainrule_service.exchange import json_answer, read_body, service, takes_query, whole_number_parameter
+from chainrule_service.exchange import (
+    charge,
+    json_answer,
+    needs,
+    read_body,
+    service,
+    takes_query,
+    whole_number_parameter,
+)
 from chainrule_service.fields import Envelope, JsonSchema, ListOf, Raw
 from chainrule_service.problems import RequestError, problem_of
 
@@ -147,6 +155,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
         {"name": "depth", "schema": {"type": "integer", "minimum": 0}, "description": "So many edges around it."},
     ),
 )
+@needs("evaluate")
 def evaluate() -> Response:
     """Evaluate a graph and differentiate its output by every id; or draw it."""
     media_type = _wanted()
@@ -159,7 +168,9 @@ def evaluate() -> Response:
         # The drawing would refuse it too, but only after the evaluation.
         advice = "draw a part of the graph, with focus and depth"
         raise LimitExceeded("drawing_size", MAX_VALUES, values, ("graph",), advice)
-    with shared.room_for(size.work + values * _LAYOUT_WORK.get(media_type, 0)):
+    work = size.work + values * _LAYOUT_WORK.get(media_type, 0)
+    with shared.room_for(work):
+        charge(work)
         evaluated = evaluation.run(loaded)
         if media_type == JSON:
             return json_answer(evaluation.answer_text(evaluated), headers={"Vary": "Accept"})
@@ -173,6 +184,7 @@ def evaluate() -> Response:
     examples={"two neurons": {"items": [{"graph": NEURON}, {"graph": NEURON, "derivative": "none"}]}},
     answers={200: ("A result or a problem for each item, in order.", ref("EvaluationBatch"))},
 )
+@needs("evaluate")
 def evaluate_batch() -> Response:
     """Evaluate several graphs, each on its own."""
     shared = service()
@@ -190,6 +202,7 @@ def evaluate_batch() -> Response:
         else:
             total, accepted[position] = size, loaded
     with shared.room_for(total.work):
+        charge(total.work)
         for position, loaded in accepted.items():
             try:
                 entries[position] = f'{{"result":{evaluation.answer_text(evaluation.run(loaded))}}}'

@@ -13,7 +13,7 @@ from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.graph import Graph
 from chainrule_service.data_fields import GraphField
 from chainrule_service.documented import NEURON, documented, record, ref
-from chainrule_service.exchange import answer, read_body, service
+from chainrule_service.exchange import answer, charge, needs, read_body, service
 from chainrule_service.fields import Envelope, JsonSchema, Number
 
 blueprint = Blueprint("gradient-checks", __name__, description="Gradients against central differences.")
@@ -71,6 +71,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
     examples={"the neuron of the lecture": {"graph": NEURON}},
     answers={200: ("The comparison for each input.", ref("GradientCheck"))},
 )
+@needs("evaluate")
 def check() -> Response:
     """Compare the gradients of a graph with central differences, aware of kinks."""
     loaded = read_body(_REQUEST)
@@ -79,5 +80,6 @@ def check() -> Response:
     if work > most:
         raise LimitExceeded("gradient_check_work", most, work, ("graph",), "check a smaller part of the graph")
     with service().room_for(work):
+        charge(work)
         checked = check_gradients(graph, **loaded)
     return answer(checked.to_dict() | {"engine": ENGINE})

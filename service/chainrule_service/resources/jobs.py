@@ -1,24 +1,92 @@
-"""Jobs: trainings and evaluations that are recorded."""
+"""Jobs: trainings and evaluations that are recorded, and run in the request if they are cheap, else by a worker."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
 
 from flask import Response, request
 from flask_smorest import Blueprint
 
 from chainrule_engine.errors import InvalidInput, LimitExceeded
+from chainrule_engine.graph import describe
 from chainrule_engine.training import STOP_REASONS
 from chainrule_service import jobs, runner, training
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
-from chainrule_service.exchange import answer, read_body, service, takes_query, whole_number_parameter
-from chainrule_service.fields import Choice, Envelope, JsonSchema, Raw
-from chainrule_service.problems import RequestError
-from chainrule_service.store import TERMINAL, Job, worker_name
+from chainrule_service.exchange import (
+    answer,
+    charge,
+    flag_parameter,
+    give_back,
+    needs,
+    own_limit,
+    owner,
+    read_body,
+    read_bytes,
+    request_id,
+    service,
+    takes_query,
+    whole_number_parameter,
+)
+from chainrule_service.fields import (
+    Choice,
+    Envelope,
+    Field,
+    JsonSchema,
+    ListOf,
+    Number,
+    Object,
+    Raw,
+    WholeNumber,
+    refuse,
+)
+from chainrule_service.finding import find
+from chainrule_service.idempotency import idempotency_key
+from chainrule_service.preferences import Preferences, preferences
+from chainrule_service.problems import RequestError, problem_of
+from chainrule_service.store import STATES, TERMINAL, Job, Submission, worker_name
+from chainrule_service.waiting import wait_for
+from chainrule_service.webhooks import WebhookRequest, check
 
 blueprint = Blueprint("jobs", __name__, description="Trainings and evaluations that are recorded.")
+
+_LABEL_NAME, _LABEL_TEXT = r"[A-Za-z0-9._-]{1,64}", r"[^\x00-\x1f\x7f]{1,64}"
+_MOST_LABELS = 16
+
+
+class Labels(Field):
+    """Short texts by name, for people to find things by."""
+
+    json_schema: Mapping[str, Any] = {
+        "type": "object",
+        "maxProperties": _MOST_LABELS,
+        "propertyNames": {"pattern": f"^{_LABEL_NAME}$"},
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 64},
+    }
+
+    def read(self, value: Any) -> dict[str, str]:
+        """Return the labels.
+
+        Raises:
+            InvalidInput: they are no such texts, or too many.
+        """
+        if type(value) is not dict:
+            raise refuse(f"an object with a text for each label is needed here, and this is {describe(value)}")
+        if len(value) > _MOST_LABELS:
+            raise refuse(f"there are {len(value):,} labels; at most {_MOST_LABELS} are kept")
+        for name, text in value.items():
+            if not re.fullmatch(_LABEL_NAME, name):
+                detail = "the name of a label is 1 to 64 of the letters A to Z and a to z, digits, and . _ -"
+                raise refuse(detail, (name,))
+            if type(text) is not str or not re.fullmatch(_LABEL_TEXT, text):
+                raise refuse("a label is a string of 1 to 64 characters, without control characters", (name,))
+        return value
 
 
 class JobRequest(Envelope):
@@ -28,16 +96,38 @@ class JobRequest(Envelope):
     spec = Raw(
         {"anyOf": [ref("NetworkTrainingRequest"), ref("GraphTrainingRequest"), ref("EvaluationRequest")]}, required=True
     )
+    labels = Labels("To find the job by.", load_default=dict)
+    priority = WholeNumber("Jobs with a higher one start first.", least=-100, most=100, load_default=0)
+    deadline_seconds = Number(
+        "A job that has not ended so many seconds after it was accepted is `expired`, whether it runs or not.",
+        above=0,
+        most=2_592_000,
+        load_default=None,
+    )
+    webhook = Object(WebhookRequest, "Where its end is told, if the service tells.", load_default=None)
 
 
-_REQUEST = JobRequest()
-_NEVER = threading.Event()  # a request is not stopped midway
+class JobBatchRequest(Envelope):
+    """Several jobs; each item is read on its own, so that a bad one spoils no other."""
+
+    items = ListOf(Raw(ref("JobRequest")), least=1, required=True)
+
+
+_REQUEST, _BATCH = JobRequest(), JobBatchRequest()
+_NEVER = threading.Event()  # what runs in a request is not stopped midway
 
 _TIME = {"type": "string", "format": "date-time"}
 _JOB: dict[str, JsonSchema] = {
     "id": {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
     "type": {"type": "string", "enum": list(jobs.TYPES)},
-    "state": {"type": "string", "enum": ["running", *TERMINAL]},
+    "state": {
+        "type": "string",
+        "description": (
+            "queued: it waits for a worker; cancelling: it runs, and was asked to stop; the last four are final, and "
+            "expired is that of a job that came to its deadline."
+        ),
+        "enum": list(STATES),
+    },
     "progress": or_null(
         record(
             "How far a training has come.",
@@ -45,7 +135,21 @@ _JOB: dict[str, JsonSchema] = {
         )
     ),
     "result": {"anyOf": [ref("TrainingResult"), ref("EvaluationResult"), {"type": "null"}]},
-    "failure": or_null(record("Why there is no result.", {"code": {"type": "string"}, "detail": {"type": "string"}})),
+    "failure": or_null(
+        record(
+            "Why there is no result.",
+            {
+                "code": {"type": "string"},
+                "detail": {"type": "string"},
+                "fault": {
+                    "type": "string",
+                    "description": "Who can do something about it.",
+                    "enum": ["client", "service"],
+                },
+            },
+            optional=("fault",),
+        )
+    ),
     "spec": {
         "type": "object",
         "description": (
@@ -62,10 +166,20 @@ _JOB: dict[str, JsonSchema] = {
         "pattern": "^sha256:[0-9a-f]{64}$",
     },
     "engine": ref("Engine"),
-    "attempts": {"type": "integer"},
+    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+    "priority": {"type": "integer"},
+    "queue_position": {
+        "type": ["integer", "null"],
+        "description": "How many queued jobs come before it, while it is queued itself; not in a list.",
+    },
+    "attempts": {
+        "type": "integer",
+        "description": "How often a worker began it. It goes on from its last checkpoint where one died.",
+    },
     "created_at": _TIME,
     "started_at": or_null(_TIME),
     "finished_at": or_null(_TIME),
+    "deadline_at": or_null(_TIME),
     "links": {"type": "object", "additionalProperties": {"type": "string"}},
 }
 _NUMBERS = {"type": "array", "items": ref("Number")}
@@ -76,6 +190,7 @@ _PARAMETERS = {
 SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     schema.__name__: schema for schema in training.SCHEMAS
 } | {
+    "JobRequest": JobRequest,
     "TrainingResult": record(
         "The loss of step k, its metrics and gradients are those before update k.",
         {
@@ -89,20 +204,62 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     ),
     "EvaluationResult": {"type": "object", "description": "An Evaluation without engine and digest."},
     "Job": record("A job.", _JOB),
-    "JobPage": record(
-        "Jobs, newest first, without spec and result.",
+    "JobEstimate": record(
+        "What a job would take.",
+        {
+            "type": _JOB["type"],
+            "cost": {"type": "integer", "description": "In the unit of the limit job_work."},
+            "memory": {"type": ["integer", "null"], "description": "In bytes, for a training."},
+            "inline": {"type": "boolean", "description": "Whether the request that submits it would run it."},
+        },
+    ),
+    "JobBatch": record(
+        "One entry for each item, in order: a job or a problem, whose pointers start at the whole request.",
         {
             "data": {
                 "type": "array",
-                "items": record("A job.", {k: v for k, v in _JOB.items() if k not in ("spec", "result")}),
+                "items": {
+                    "oneOf": [
+                        record("It was accepted.", {"job": ref("Job")}),
+                        record("It was not.", {"problem": ref("Problem")}),
+                    ]
+                },
+            }
+        },
+    ),
+    "JobPage": record(
+        "Jobs, newest first, without spec, result and queue_position.",
+        {
+            "data": {
+                "type": "array",
+                "items": record(
+                    "A job.", {k: v for k, v in _JOB.items() if k not in ("spec", "result", "queue_position")}
+                ),
             },
             "next_cursor": {"type": ["string", "null"]},
         },
     ),
 }  # fmt: skip
 
+_KEY_HEADER: JsonSchema = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string"},
+    "description": (
+        "A string of up to 128 characters of the client's choice. A request that is repeated with the same one makes "
+        "no second job: it is answered with the first one's, and the header Idempotency-Replayed: true, for as long as "
+        "the job is kept; with another body it is refused (422). Where the first request is still being answered, the "
+        "second one is told to come back (409, with Retry-After)."
+    ),
+}
+_PREFER_WAIT = "`wait=N` waits up to N seconds (30 at most) for its end"
+
+
+# ------------------------------------------------------------------------------------------------ submitting
+
 
 @blueprint.post("/v1/jobs")
+@takes_query("validate_only")
 @documented(
     body=JobRequest,
     examples={
@@ -110,69 +267,333 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
         "a line through three points": {"type": "training", "spec": training.GRAPH_EXAMPLE},
         "an evaluation": {"type": "evaluation", "spec": {"graph": NEURON}},
     },
-    answers={201: ("The job, which has ended: its state says how.", ref("Job"))},
+    answers={
+        200: ("Only with validate_only: what the job would take.", ref("JobEstimate")),
+        201: ("The job, which has ended: its state says how.", ref("Job")),
+        202: (
+            "The job, which a worker will run: ask for it at Location, after Retry-After seconds or with Prefer: wait.",
+            ref("Job"),
+        ),
+    },
+    errors=(409,),
+    parameters=(
+        {
+            "name": "validate_only",
+            "schema": {"type": "boolean", "default": False},
+            "description": "Whether the request is only to be checked, and nothing recorded.",
+        },
+        _KEY_HEADER,
+        {
+            "in": "header",
+            "name": "Prefer",
+            "schema": {"type": "string", "examples": ["respond-async", "wait=10"]},
+            "description": (
+                f"`respond-async` leaves even a cheap job to a worker; {_PREFER_WAIT}. What was heeded is in the "
+                "header Preference-Applied. A service without workers, such as that of `Client.local()`, runs every "
+                "job in its request."
+            ),
+        },
+    ),
 )
+@needs("jobs")
 def create_job() -> Response:
-    """Run a job and record it. One that would take too long is refused."""
+    """Record a job. A cheap one is run at once, any other one by a worker."""
     shared = service()
-    loaded = read_body(_REQUEST)
+    body = read_bytes()
+    task, options = _read(read_body(_REQUEST, body))
+    wanted = preferences(request.headers.get("Prefer", ""))
+    inline = not shared.has_workers or (not wanted.respond_async and jobs.runs_inline(task, shared.settings))
+    if flag_parameter("validate_only"):
+        return answer({"type": task.type, "cost": task.cost, "memory": task.memory, "inline": inline})
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
+    charge(task.cost)
+    submission = _submit(task, options, (key, _sha256(body)) if key else None, inline=inline)
+    job, waited = _ended(submission.job, wanted)
+    applied = ["respond-async"] if wanted.respond_async and not inline else []
+    applied += [f"wait={wanted.wait}"] if waited else []
+    headers = {"Location": f"/v1/jobs/{job['id']}"}
+    if applied:
+        headers["Preference-Applied"] = ", ".join(applied)
+    if not submission.new:
+        headers["Idempotency-Replayed"] = "true"
+    return _answer(job, headers, ended=201, other=202)
+
+
+@blueprint.post("/v1/jobs/batch")
+@documented(
+    body=JobBatchRequest,
+    examples={
+        "two trainings": {
+            "items": [
+                {"type": "training", "spec": training.NETWORK_EXAMPLE, "labels": {"learning_rate": "0.1"}},
+                {"type": "training", "spec": training.GRAPH_EXAMPLE},
+            ]
+        }
+    },
+    answers={200: ("What became of each item, in order.", ref("JobBatch"))},
+    parameters=(_KEY_HEADER | {"description": "As for a single job; this one is for the whole batch."},),
+)
+@needs("jobs")
+def create_jobs() -> Response:
+    """Record several jobs, cheap ones too for workers to run."""
+    shared = service()
+    body = read_bytes()
+    items = read_body(_BATCH, body)["items"]
+    most = shared.settings.limits["batch_jobs"]
+    if len(items) > most:
+        raise LimitExceeded("batch_jobs", most, len(items), ("items",), "send several batches")
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
+    digest = _sha256(body)
+    read: list[tuple[jobs.Task, dict[str, Any]] | dict[str, Any]] = []
+    for place, item in enumerate(items):
+        try:
+            read.append(_read(_REQUEST.load(item)))
+        except (InvalidInput, LimitExceeded) as error:
+            read.append({"problem": problem_of(error, under=("items", place))})
+    data, replayed = [], False
+    for place, entry in enumerate(read):
+        if isinstance(entry, tuple):
+            try:
+                charge(entry[0].cost)
+            except (RequestError, LimitExceeded) as error:
+                data.append({"problem": problem_of(error, under=("items", place))})
+                continue
+            # No key holds a line feed, so that of an item is nobody's else.
+            named = (f"{key}\n{place}", digest) if key else None
+            submission = _submit(*entry, named, inline=not shared.has_workers)
+            replayed |= not submission.new
+            data.append({"job": submission.job})
+        else:
+            data.append(entry)
+    for entry in data:
+        if "job" in entry:  # a position counts the later items as well
+            entry["job"] = jobs.to_wire(_with_position(entry["job"]))
+    return answer({"data": data}, headers={"Idempotency-Replayed": "true"} if replayed else None)
+
+
+def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
+    """Return the task of a request, and what the jobs table is told besides.
+
+    Raises:
+        InvalidInput, LimitExceeded: the specification is wrong, or too large.
+    """
+    shared, spec = service(), loaded.pop("spec")
     try:
-        task = jobs.read(loaded["type"], loaded["spec"], shared.settings, shared.room_for)
+        task = jobs.read(loaded.pop("type"), spec, shared.settings, shared.room_for)
     except (InvalidInput, LimitExceeded) as error:
         raise error.under("spec") from None
     jobs.check_cost(task, shared.settings)
-    with shared.room_for(task.cost):
+    if loaded["webhook"] is not None:
+        try:
+            check(loaded["webhook"], shared.settings)
+        except InvalidInput as error:
+            raise error.under("webhook") from None
+    return task, loaded
+
+
+def _submit(
+    task: jobs.Task, options: dict[str, Any], idempotency: tuple[str, str] | None, *, inline: bool
+) -> Submission:
+    """Record a job whose work has been charged, and run it if that is to be done here.
+
+    Raises:
+        RequestError: the idempotency key is that of another request (422) or of one that is being answered (409).
+    """
+    shared = service()
+    row = jobs.record_of(task) | options
+    row |= {"owner": owner(), "request_id": request_id(), "concurrent_jobs": own_limit("concurrent_jobs")}
+    claimed_by = worker_name() if inline else None
+    with shared.room_for(task.cost) if inline else nullcontext():
         submission = shared.store.submit(
-            jobs.record_of(task), claimed_by=worker_name(), lease=shared.settings.lease_seconds
+            row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
         )
         if submission.claim is not None:
             runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
-    job = jobs.to_wire(_find(submission.job["id"]))
-    return answer(job, 201, {"Location": job["links"]["self"]})
+            return submission._replace(job=find(submission.job["id"]))
+    job = submission.job
+    if not submission.new and idempotency is not None:
+        give_back(task.cost)
+        if job["body_sha256"] != idempotency[1]:
+            detail = "the header Idempotency-Key names a request with another body; give each request its own key"
+            raise RequestError("idempotency-key-reused", detail)
+        if job["inline"] and job["state"] in ("running", "cancelling"):
+            detail = "the request with this Idempotency-Key is still being answered; ask again in a second"
+            raise RequestError("request-in-progress", detail, headers={"Retry-After": "1"})
+    return submission
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------- reading
 
 
 @blueprint.get("/v1/jobs")
-@takes_query("limit", "cursor")
+@takes_query("state", "type", "label", "created_after", "limit", "cursor")
 @documented(
     answers={200: ("A page of jobs; the header Link leads to the next.", ref("JobPage"))},
     parameters=(
+        {"name": "state", "schema": {"type": "string", "enum": list(STATES)}, "description": "Only in this state."},
+        {"name": "type", "schema": _JOB["type"], "description": "Only of this type."},
+        {
+            "name": "label",
+            "schema": {"type": "string", "examples": ["course:ml"]},
+            "description": "Only with this label, as `name:text`.",
+        },
+        {"name": "created_after", "schema": _TIME, "description": "Only newer ones."},
         {"name": "limit", "schema": {"type": "integer", "minimum": 1, "default": 20}, "description": "Jobs on a page."},
-        {"name": "cursor", "schema": {"type": "string"}, "description": "The next_cursor of the page before."},
+        {
+            "name": "cursor",
+            "schema": {"type": "string"},
+            "description": "The next_cursor of the page before; everything else but limit must be as it was there.",
+        },
     ),
 )
+@needs("jobs")
 def list_jobs() -> Response:
     """List the jobs, newest first."""
     shared = service()
     size = min(whole_number_parameter("limit", 20, 1) or 20, shared.settings.limits["page_items"])
-    cursor = request.args.get("cursor")
-    if cursor is not None and not re.fullmatch("[0-9a-f]{1,15}", cursor):
-        raise RequestError("invalid-request", "send the next_cursor of the page before, as it is", parameter="cursor")
-    found = shared.store.page(size + 1, int(cursor, 16) if cursor else None)
+    given = {name: text for name, text in request.args.items() if name not in ("limit", "cursor")}
+    # A cursor is the number of a job, and a digest of what it was made for.
+    purpose = hashlib.sha256(repr((owner(), sorted(given.items()))).encode()).hexdigest()[:8]
+    found = shared.store.page(size + 1, _cursor(purpose), owner=owner(), **_filters(given))
     page, more = found[:size], len(found) > size
-    next_cursor = f"{page[-1]['seq']:x}" if more else None
-    headers = {"Link": f'</v1/jobs?limit={size}&cursor={next_cursor}>; rel="next"'} if more else None
+    next_cursor = f"{page[-1]['seq']:x}-{purpose}" if more else None
+    headers = None
+    if next_cursor:
+        headers = {"Link": f'</v1/jobs?{urlencode(given | {"limit": size, "cursor": next_cursor})}>; rel="next"'}
     return answer({"data": [jobs.to_wire(job) for job in page], "next_cursor": next_cursor}, headers=headers)
 
 
+def _cursor(purpose: str) -> int | None:
+    """Return the number of the job that the page before ended with.
+
+    Raises:
+        RequestError: the cursor is none, or belongs to other arguments.
+    """
+    cursor = request.args.get("cursor")
+    if cursor is None:
+        return None
+    match = re.fullmatch("([0-9a-f]{1,15})-([0-9a-f]{8})", cursor)
+    if not match:
+        raise RequestError("invalid-request", "send the next_cursor of the page before, as it is", parameter="cursor")
+    if match[2] != purpose:
+        detail = "this cursor belongs to a list with other parameters; repeat those of the page before"
+        raise RequestError("invalid-request", detail, parameter="cursor")
+    return int(match[1], 16)
+
+
+def _filters(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the list is to be kept to.
+
+    Raises:
+        RequestError: one of the parameters is none that can be.
+    """
+    filters: dict[str, Any] = dict(given)
+    for name, words in (("state", STATES), ("type", jobs.TYPES)):
+        if given.get(name, words[0]) not in words:
+            raise RequestError("invalid-request", f"{name} must be one of {', '.join(words)}", parameter=name)
+    if "label" in given:
+        match = re.fullmatch(f"({_LABEL_NAME}):({_LABEL_TEXT})", given["label"])
+        if not match:
+            raise RequestError("invalid-request", "write a label as name:text, e.g. course:ml", parameter="label")
+        filters["label"] = (match[1], match[2])
+    if "created_after" in given:
+        filters["created_after"] = _moment(given["created_after"])
+    return filters
+
+
+#: Times are told in whole microseconds: a job is not newer than the time that is told of it.
+_HALF_A_MICROSECOND = 5e-7
+
+
+def _moment(text: str) -> float:
+    """Return the seconds since 1970 of a time in the format of RFC 3339.
+
+    Raises:
+        RequestError: it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped arrives as a space
+        if moment.tzinfo is not None:
+            return moment.timestamp() + _HALF_A_MICROSECOND
+    except (ValueError, OverflowError):
+        pass
+    detail = "created_after must be a time with its zone, such as 2026-01-31T12:00:00Z"
+    raise RequestError("invalid-request", detail, parameter="created_after")
+
+
 @blueprint.get("/v1/jobs/<job_id>")
-@documented(answers={200: ("The job.", ref("Job"))}, errors=(404,))
+@documented(
+    answers={
+        200: ("The job. One that has ended comes with an ETag, any other one with Retry-After.", ref("Job")),
+        304: ("It is the one that If-None-Match names.", None),
+    },
+    errors=(404,),
+    parameters=(
+        {"in": "header", "name": "Prefer", "schema": {"type": "string"}, "description": f"{_PREFER_WAIT}."},
+        {"in": "header", "name": "If-None-Match", "schema": {"type": "string"}, "description": "The ETag of before."},
+    ),
+)
+@needs("jobs")
 def get_job(job_id: str) -> Response:
     """Return a job with its specification and its result."""
-    return answer(jobs.to_wire(_find(job_id)))
+    wanted = preferences(request.headers.get("Prefer", ""))
+    job, waited = _ended(find(job_id), wanted)
+    response = _answer(job, {"Preference-Applied": f"wait={wanted.wait}"} if waited else {}, ended=200, other=200)
+    if job["state"] in TERMINAL:
+        response.set_etag("sha256-" + _sha256(response.get_data()))
+        response.headers["Cache-Control"] = "private, no-cache"  # it stays as it is, until it is deleted
+        response.make_conditional(request)
+    return response
+
+
+@blueprint.post("/v1/jobs/<job_id>/cancel")
+@documented(
+    answers={
+        200: ("The job, which has ended: it was not running, or had ended before.", ref("Job")),
+        202: ("The job, whose worker is to stop it within a moment; it may still succeed.", ref("Job")),
+    },
+    errors=(404, 411),
+)
+@needs("jobs")
+def cancel_job(job_id: str) -> Response:
+    """Cancel a job: one that waits at once, one that runs as soon as its worker sees it."""
+    find(job_id)
+    job = service().store.cancel(job_id, owner())
+    return _answer(job or find(job_id), {}, ended=200, other=202)
 
 
 @blueprint.delete("/v1/jobs/<job_id>")
 @documented(answers={204: ("It is deleted.", None)}, errors=(404, 409))
+@needs("jobs")
 def delete_job(job_id: str) -> Response:
     """Delete a job that has ended."""
-    if not service().store.delete(job_id):
-        state = _find(job_id)["state"]
-        raise RequestError("conflict", f"the job is {state}; only a job that has ended can be deleted")
+    state = find(job_id, brief=True)["state"]
+    if not service().store.delete(job_id, owner()):
+        raise RequestError("conflict", f"the job is {state}; cancel it, and delete it once it has ended")
     return Response(status=204)
 
 
-def _find(job_id: str) -> Job:
-    job = service().store.get(job_id)
-    if job is None:
-        raise RequestError("not-found", f"there is no job {job_id[:60]!r}")
-    return job
+def _ended(job: Job, wanted: Preferences) -> tuple[Job, bool]:
+    """Return a job as it is once it has ended, or the client has waited enough, and whether it has waited."""
+    if not wanted.wait:
+        return job, False
+    seen, waited = wait_for(
+        job, lambda: find(job["id"], brief=True), lambda seen: seen["state"] in TERMINAL, wanted.wait, service()
+    )
+    return (find(job["id"]) if seen["state"] != job["state"] else job | seen), waited
+
+
+def _answer(job: Job, headers: Mapping[str, str], *, ended: int, other: int) -> Response:
+    """Return the answer with a job: its status is that of a job that has ended, or of any other."""
+    if job["state"] in TERMINAL:
+        return answer(jobs.to_wire(job | {"queue_position": None}), ended, dict(headers))
+    return answer(jobs.to_wire(_with_position(job)), other, {**headers, "Retry-After": "1"})
+
+
+def _with_position(job: Job) -> Job:
+    queued = job["state"] == "queued"
+    return job | {"queue_position": service().store.queue_position(job["id"]) if queued else None}

@@ -8,7 +8,7 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from chainrule_service.documented import documented, record, ref
-from chainrule_service.exchange import answer, service
+from chainrule_service.exchange import answer, needs, service
 from chainrule_service.fields import JsonSchema
 from chainrule_service.settings import FIXED_LIMITS, LIMITS
 
@@ -34,6 +34,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
 
 @blueprint.get("/v1/limits")
 @documented(answers={200: ("The limits.", ref("Limits"))})
+@needs(None)
 def list_limits() -> Response:
     """List the limits of this server."""
     values = service().settings.limits

@@ -10,9 +10,10 @@ from flask_smorest import Blueprint
 from chainrule_engine import ENGINE, acceleration
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import documented, record, ref
-from chainrule_service.exchange import answer, service
+from chainrule_service.exchange import answer, needs
 from chainrule_service.fields import JsonSchema
 from chainrule_service.problems import RequestError
+from chainrule_service.readiness import NotReady
 
 blueprint = Blueprint("server", __name__, description="The server itself.")
 
@@ -37,6 +38,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
 
 @blueprint.get("/")
 @documented(answers={200: ("Links.", ref("Home"))})
+@needs(None)
 def home() -> Response:
     """Say what this is and where its documentation lies."""
     return answer({"name": "chainrule", "links": {"docs": "/docs", "openapi": "/openapi.json", "limits": "/v1/limits"}})
@@ -44,6 +46,7 @@ def home() -> Response:
 
 @blueprint.get("/v1/version")
 @documented(answers={200: ("The version.", ref("Version"))})
+@needs(None)
 def version() -> Response:
     """Return the version of the engine: equal versions give equal bits, on every machine."""
     kernels = "compiled" if acceleration.load() else "python"
@@ -52,6 +55,7 @@ def version() -> Response:
 
 @blueprint.get("/livez")
 @documented(answers={200: ("It lives.", ref("Status"))})
+@needs(None)
 def livez() -> Response:
     """Answer, to show that this process does; looks at nothing else."""
     return answer({"status": "ok"})
@@ -59,12 +63,16 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 @documented(answers={200: ("It can work.", ref("Status"))}, errors=(503,))
+@needs(None)
 def readyz() -> Response:
-    """Tell whether jobs can be recorded."""
-    try:
-        service().store.check()
-    except DatabaseUnavailable as error:
-        current_app.logger.error("not ready: %s", error)
-        detail = "the jobs table cannot be read or written; the server's log has the cause"
-        raise RequestError("service-unavailable", detail) from error
+    """Tell whether all is there that the service needs: database, broker, job workers; if not, what is not."""
+    failed = []
+    for name, check in current_app.extensions["chainrule-readiness"].items():
+        try:
+            check()
+        except (NotReady, DatabaseUnavailable) as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        current_app.logger.warning("not ready: %s", "; ".join(failed))
+        raise RequestError("service-unavailable", "not ready: " + "; ".join(failed))
     return answer({"status": "ok"})

@@ -9,7 +9,7 @@ from flask_smorest import Blueprint
 
 from chainrule_engine.operations import CONVENTIONS_VERSION, OPERATIONS
 from chainrule_service.documented import documented, record, ref
-from chainrule_service.exchange import answer
+from chainrule_service.exchange import answer, needs
 from chainrule_service.fields import JsonSchema
 
 blueprint = Blueprint("operations", __name__, description="What a node can compute.")
@@ -37,6 +37,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
 
 @blueprint.get("/v1/operations")
 @documented(answers={200: ("The catalogue.", ref("Operations"))})
+@needs(None)
 def list_operations() -> Response:
     """List the operations with their conventions at kinks."""
     data = [
