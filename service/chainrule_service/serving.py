@@ -50,7 +50,9 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_level)
     with ExitStack() as held:
         listener = held.enter_context(_listen(settings.host, settings.port))
-        locks = [] if settings.database_url or settings.data is None else [held.enter_context(_own(settings.data))]
+        locks: list[TextIO] = []
+        if settings.database_url is None and settings.data is not None:
+            locks.append(held.enter_context(_own(settings.data)))
         store = _open(settings)
         _end_leases_of_the_dead(store)
         _load_kernels()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from chainrule_engine import acceleration
 from chainrule_engine.training import train
 from chainrule_service import jobs
 from chainrule_service.database import Database
@@ -13,14 +14,23 @@ from chainrule_service.settings import Settings
 from chainrule_service.store import TERMINAL, Store
 from chainrule_service.training import NETWORK_EXAMPLE, read
 
-#: Enough work for many chunks, in whichever kernels compute: about so many steps a second.
-STEPS_A_SECOND = {"compiled": 100_000, "python": 1_000}
+#: Limits under which everything here may run.
+ROOMY = {"job_work": 10**10, "answer_numbers": 10**7, "evaluation_work": 10**8}
+#: For other processes.
+ROOMY_ENVIRONMENT = {f"CHAINRULE_LIMIT_{name.upper()}": str(limit) for name, limit in ROOMY.items()}
 
 
 def network(steps: int, **changes: Any) -> dict[str, Any]:
     """Return the specification of a training with batches, momentum and a metric: all that a checkpoint must hold."""
     optimizer = {"name": "sgd", "momentum": 0.9, "learning_rate": {"schedule": "cosine", "start": 0.05, "end": 0.01}}
     return NETWORK_EXAMPLE | {"steps": steps, "batch_size": 3, "batch_seed": 7, "optimizer": optimizer} | changes
+
+
+def long_network(seconds: float) -> dict[str, Any]:
+    """Return the specification of a training of about so long, on a machine that has nothing else to do."""
+    steps_a_second = 20_000 if acceleration.load() else 20
+    model = NETWORK_EXAMPLE["model"] | {"layers": [40, 40, 1]}  # type: ignore[operator]
+    return network(int(seconds * steps_a_second), model=model)
 
 
 def undisturbed(spec: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +40,7 @@ def undisturbed(spec: dict[str, Any]) -> dict[str, Any]:
 
 def settings_for(folder: Any, **limits: int) -> Settings:
     """Return settings with the jobs table in a folder, or in memory for None."""
-    return Settings(data=folder, limits={"job_work": 10**10, "answer_numbers": 10**7} | limits)
+    return Settings(data=folder, limits=ROOMY | limits)
 
 
 def open_store(settings: Settings) -> Store:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.service.queued import (
-    STEPS_A_SECOND,
     check_exact,
     ended,
+    long_network,
     network,
     open_store,
     settings_for,
@@ -24,7 +24,6 @@ from tests.service.queued import (
     until,
 )
 
-from chainrule_engine import acceleration
 from chainrule_service import jobs, runner, training
 from chainrule_service.database import Database
 from chainrule_service.store import Store
@@ -214,7 +213,7 @@ def test_the_work_goes_on_while_the_database_is_away(tmp_path, caplog):
     """A writer holds the lock for a while: what was done meanwhile is recorded afterwards, each step once."""
     settings = settings_for(tmp_path)
     with closing(Store(Database(settings.database, patience=0.05), settings)) as store:
-        spec = network(2 * STEPS_A_SECOND["compiled" if acceleration.load() else "python"])
+        spec = long_network(2)
         job_id = submit(store, spec)
         claim = claimed(store)
         run = threading.Thread(target=runner.run, args=(claim, store, settings, NEVER))
