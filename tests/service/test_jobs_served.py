@@ -9,17 +9,16 @@ import time
 
 import pytest
 import requests
-from tests.service.queued import STEPS_A_SECOND, network, undisturbed
+from tests.service.queued import long_network, undisturbed
 from tests.service.servers import Server
 
 from chainrule import Client, JobFailedError
-from chainrule_engine import acceleration
 
 pytestmark = pytest.mark.slow
 
 #: A job that takes some seconds, in whichever kernels compute.
 SECONDS = 3
-LONG = network(SECONDS * STEPS_A_SECOND[acceleration.choice()], metrics=[])
+LONG = long_network(SECONDS) | {"metrics": []}
 
 
 @pytest.fixture(scope="module")
