@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,8 +51,7 @@ def rounding(effort: Effort) -> Iterator[Figure]:
 
 def fused() -> Callable[..., None]:
     """Return chainrule's kernel with a single rounding for a product and its sum, where the processor has that."""
-    from numba import njit
-    from numba import types as kinds
+    from numba import types
     from numba.extending import intrinsic
 
     from chainrule_engine.compiled import lanes, products
@@ -61,12 +59,10 @@ def fused() -> Callable[..., None]:
     @intrinsic
     def add_product(context: Any, total: Any, factor: Any, numbers: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            product = builder.fmul(lanes._all(builder, args[1]), args[2], flags=("fast",))
-            return builder.fadd(args[0], product, flags=("fast",))
+            factors = lanes.spread(builder, args[1], signature.return_type.count)
+            return builder.fadd(args[0], builder.fmul(factors, args[2], flags=("fast",)), flags=("fast",))
 
-        return lanes._lanes(lanes._lanes, kinds.float64, lanes._lanes), generate
+        return total(total, types.float64, numbers), generate
 
-    kernel = products.add_products.py_func
-    names = {**kernel.__globals__, "add_product": add_product}
-    compiled: Callable[..., None] = njit(error_model="numpy")(types.FunctionType(kernel.__code__, names))
-    return compiled
+    kernel: Callable[..., None] = products.made_of(add_product)
+    return kernel

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks import plot, report, scaling
+from benchmarks import plot, report, rounding, scaling
 from benchmarks.race import OURS, QUICK, Contender, Figure, Times, WrongAnswer, figure, race
 from benchmarks.rows import ROWS
 
@@ -26,6 +26,23 @@ def test_every_row_that_needs_no_peer_is_measured():
     assert done.returncode == 0, done.stdout + done.stderr
     measured = set(re.findall(r"\[(\S+)\]$", done.stdout, re.MULTILINE))
     assert ROWS.keys() - {"digits"} <= measured
+
+
+def test_the_kernel_that_rounds_once_rounds_otherwise():
+    products = pytest.importorskip("chainrule_engine.compiled.products", reason="needs Numba")
+    import numpy as np
+    from llvmlite import binding
+
+    if not binding.get_host_cpu_features().get("fma"):
+        pytest.skip("this processor has no fused multiply-add")
+
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(-1, 1, 64 * 32), rng.uniform(-1, 1, 64 * 128)
+    sums = np.zeros((2, 32 * 128))
+    for kernel, c in zip((products.add_products, rounding.fused()), sums, strict=True):
+        kernel(products.ZERO, 0, c, 0, 128, 32, a, 0, 64, 1, b, 0, 128, 64, 128)
+    assert np.allclose(*sums, rtol=1e-9)
+    assert (sums[0] != sums[1]).any()
 
 
 def test_a_wrong_answer_is_refused():

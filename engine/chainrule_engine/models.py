@@ -265,8 +265,10 @@ def _read_targets(targets: list[Any], points: int, width: int, loss: Loss) -> li
     if len(targets) != points:
         raise TrainingError.at(path, f"there are {points} rows of inputs, and {len(targets)} targets")
     given = [target if isinstance(target, list) else [target] for target in targets]
+    # Of a target that is none, the row stays empty.
     if loss.classes:
-        rows_of = {index: [1.0 if c == index else 0.0 for c in range(width)] for index in range(width)}
+        classes = {row[0] for row in given if len(row) == 1}.intersection(range(width))
+        rows_of = {index: [1.0 if c == index else 0.0 for c in range(width)] for index in classes}
         rows = [rows_of.get(row[0], []) if len(row) == 1 else [] for row in given]
     else:
         rows = [row if len(row) == width and all(map(loss.accepts, row)) else [] for row in given]

@@ -64,6 +64,8 @@ _EASY = bytes(
 
 #: Bytes for a node or parameter with its part of the schedule, and for a step's records; measured, rather too many.
 NODE_BYTES, STEP_BYTES = 2_000, 200
+#: Bytes for the list that a point's target is put in.
+TARGET_BYTES = 80
 #: Bytes for the number and the gradient of a node at a point: in plain Python, and in machine code.
 PLAIN_BYTES, COMPILED_BYTES = 130, 20
 
@@ -175,6 +177,8 @@ class Training:
     spec is in the form of the wire (the `spec` of a training job) with the types of its fields already checked; what
     only makes sense together is checked here: TrainingError, with paths into the spec.
 
+    The data is not copied: whoever changes it before the first step trains on what it is then.
+
     max_nodes, max_points   of a graph model: LimitExceeded beyond, before the graph is read
     plain   take the steps in plain Python even where the compiled kernels are at hand
     """
@@ -269,7 +273,8 @@ class Training:
                 ahead = min(max(_DRAWN_AHEAD, points), self.steps * points) + self.model.points
                 drawn = 24 * ahead + 80 * self.model.points
         columns = len(structure.data) + 3 * len(structure.predictions)
-        return drawn + nodes * (NODE_BYTES + together) + STEP_BYTES * self.steps + 40 * columns * self.model.points
+        data = (40 * columns + TARGET_BYTES) * self.model.points
+        return drawn + nodes * (NODE_BYTES + together) + STEP_BYTES * self.steps + data
 
     def start(self) -> TrainingState:
         """Return the state before the first step."""

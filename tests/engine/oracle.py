@@ -117,8 +117,11 @@ def _one_argument(draw: Callable[[random.Random], float] = any_number) -> Callab
 
 
 def _nearly_saturating(rng: random.Random) -> float:
-    # 1 - tanh|x|, of which the derivative is made, is hardest to have between 8 and 20.
-    return rng.uniform(-25.0, 25.0) if rng.random() < 0.5 else any_number(rng)
+    # 1 - tanh|x|, of which the derivative is made, is hardest to have between 8 and 20, and next to multiples of ln 2.
+    kind = rng.random()
+    if kind < 0.3:
+        return rng.randrange(1, 40) * math.log(2.0) + rng.uniform(0.0, 1e-3)
+    return rng.uniform(-25.0, 25.0) if kind < 0.6 else any_number(rng)
 
 
 def _two_numbers(rng: random.Random) -> Point:

@@ -25,6 +25,8 @@ from chainrule_engine.operations import CODES, OPERATIONS
 from chainrule_engine.training import Training, TrainingState, train
 
 pytestmark = pytest.mark.skipif(not acceleration.load(compiling=True), reason="needs Numba")
+products = pytest.importorskip("chainrule_engine.compiled.products")
+columns_of = pytest.importorskip("chainrule_engine.compiled.training").columns_of
 
 RATES: list[Any] = [
     0.01,
@@ -330,6 +332,50 @@ def test_the_memory_of_batches_drawn_ahead(points: int, batch_size: int, steps: 
     spec = network(1, [1], 1, steps=steps, batch_size=batch_size)
     spec["data"] = {"inputs": [[0.5]] * points, "targets": [0.25] * points}
     assert_memory(spec, plain=False)
+
+
+def test_the_memory_of_single_targets() -> None:
+    spec = network(1, [1], 1, steps=2)
+    spec["data"] = {"inputs": [[0.5]] * 50_000, "targets": [0.25] * 50_000}
+    assert_memory(spec, plain=False)
+
+
+def test_classes_that_no_point_is_of_take_no_room() -> None:
+    spec = network(1, [2_000], 1, "cross_entropy", steps=1)
+    Training(spec)  # the shape is remembered from now on
+    tracemalloc.start()
+    try:
+        Training(spec)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000 * 2_000
+
+
+@pytest.mark.parametrize("start", [products.STANDING, products.ZERO, products.GIVEN])
+@pytest.mark.parametrize("size", [4, 8, 12, 20, 24, 28, 36])
+def test_sums_of_products_in_rows_of_whole_and_half_vectors(start: int, size: int) -> None:
+    rng = np.random.default_rng(size)
+    for rows in range(1, 10):
+        count = 5
+        c, a, b = (rng.uniform(-1, 1, shape) for shape in ((rows, size + 3), (rows, count + 1), (count, size)))
+        wanted = c.copy()
+        first = {products.STANDING: c[:, :size], products.ZERO: 0.0, products.GIVEN: a[:, count:]}[start]
+        wanted[:, :size] = first
+        for k in range(count):
+            wanted[:, :size] = wanted[:, :size] + a[:, k : k + 1] * b[k]
+        products.add_products(
+            start, count, c.reshape(-1), 0, size + 3, rows, a.reshape(-1), 0, count + 1, 1, b.reshape(-1), 0, size,
+            count, size,
+        )  # fmt: skip
+        assert c.tolist() == wanted.tolist()
+
+
+def test_data_is_read_as_numbers_whatever_python_calls_them() -> None:
+    read = columns_of([[[1, 2.5], [True, -0.0]], [[3], [2**60]]])
+    assert [[x.hex() for x in column] for column in read.tolist()] == [
+        [x.hex() for x in column] for column in ([1.0, 1.0], [2.5, -0.0], [3.0, 2.0**60])
+    ]
 
 
 def assert_memory(spec: dict[str, Any], *, plain: bool) -> None:

@@ -70,7 +70,8 @@ def put(context: Any, array: Any, first: Any, step: Any, number: Any) -> Any:
     return types.void(array, types.intp, types.intp, array.dtype), generate
 
 
-def _spread(builder: Any, number: Any, count: int) -> Any:
+def spread(builder: Any, number: Any, count: int) -> Any:
+    """Write the instructions that put a number in every one of so many lanes."""
     kind = _vector(count)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
     places = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
@@ -81,7 +82,7 @@ def _made_of(count: int) -> tuple[Any, Any]:
     lanes = _Lanes(count)
 
     @intrinsic
-    def get_lanes(context: Any, array: Any, place: Any) -> Any:
+    def get_some(context: Any, array: Any, place: Any) -> Any:
         """Return the numbers from a place on."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -90,11 +91,11 @@ def _made_of(count: int) -> tuple[Any, Any]:
         return lanes(array, types.intp), generate
 
     @intrinsic
-    def same(context: Any, number: Any) -> Any:
+    def repeat(context: Any, number: Any) -> Any:
         """Return a number in every lane."""
-        return lanes(types.float64), lambda context, builder, signature, args: _spread(builder, args[0], count)
+        return lanes(types.float64), lambda context, builder, signature, args: spread(builder, args[0], count)
 
-    return get_lanes, same
+    return get_some, repeat
 
 
 get_lanes, same = _made_of(LANES)
@@ -118,7 +119,7 @@ def add_product(context: Any, total: Any, factor: Any, numbers: Any) -> Any:
     """Return total + factor·numbers, where the total and the numbers are several and the factor is one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        factors = _spread(builder, args[1], signature.return_type.count)
+        factors = spread(builder, args[1], signature.return_type.count)
         return builder.fadd(args[0], builder.fmul(factors, args[2]))
 
     return total(total, types.float64, numbers), generate

@@ -283,7 +283,7 @@ def _rows_of_both(lanes: int) -> Callable[[int, str], Any]:
 
         @cfunc(_BOTH_ROW, cache=True)
         def run(x: Any, z: Any, size: int) -> None:
-            fingerprint, lanes
+            fingerprint, lanes  # parts of the key in the cache, where the loops of two widths differ in nothing else
             xs, zs = carray(x, size), carray(z, size)
             for p in range(size):
                 x_p = xs[p]
