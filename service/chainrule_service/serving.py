@@ -106,8 +106,8 @@ def _take_over(settings: Settings) -> None:
         database.upgrade()
     except DatabaseUnavailable as error:
         raise SettingsError(
-            f"the jobs table in {database.url} cannot be used ({error}): perhaps it is damaged, or another program's. "
-            "Move it away, or name another folder with --data or CHAINRULE_DATA"
+            f"the jobs table in {database.url.render_as_string()} cannot be used ({error}): perhaps it is damaged, or "
+            "another program's. Move it away, or name another folder with --data or CHAINRULE_DATA"
         ) from None
     finally:
         database.close()
