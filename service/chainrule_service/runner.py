@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -23,6 +23,9 @@ from chainrule_service.training import Chunk
 
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
 RELEASED, LOST = "released", "lost"
+
+#: So many node evaluations are over long before a lease is, and a thread to renew it would only delay a request.
+_BRIEF = 250_000
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +76,8 @@ def _attempt(
     task: jobs.Task | None,
 ) -> str:
     try:
-        with _heartbeat(claim, store, settings.lease_seconds):
+        brief = task is not None and task.cost <= _BRIEF
+        with nullcontext() if brief else _heartbeat(claim, store, settings.lease_seconds):
             try:
                 return _run(claim, store, settings, stop, slice_seconds, task)
             except (LeaseLost, DatabaseUnavailable):
