@@ -98,18 +98,15 @@ class Access:
         if self._keys is None or scheme.lower() != "bearer":
             detail = "this service asks for an API key: send the header Authorization: Bearer cr_..."
             raise RequestError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-        text, address = text.strip(), environ.get("REMOTE_ADDR", "")
-        wait = self._failures.wait(address)
-        if wait and not self._keys.remembers(text):  # behind one proxy there are good keys and bad ones
-            standing = Standing(_FAILURES, 0, wait)
-            raise _exceeded(standing, "too many requests came from this address with API keys that are not good")
         try:
-            key = self._keys.check(text)
+            return Caller(self._keys.check(text.strip()))
         except KeyRefused as error:
-            self._failures.note(address)
+            # Only what failed is held up: behind one proxy there are good keys and bad ones.
+            if wait := self._failures.count(environ.get("REMOTE_ADDR", "")):
+                detail = "too many requests came from this address with API keys that are not good"
+                raise _exceeded(Standing(_FAILURES, 0, wait), detail) from None
             challenge = 'Bearer error="invalid_token"'
             raise RequestError("unauthorized", str(error), headers={"WWW-Authenticate": challenge}) from None
-        return Caller(key)
 
     def authorise(self, caller: Caller, scope: str) -> None:
         """Count a request, and refuse what its key is not for.
@@ -147,7 +144,7 @@ class Access:
             caller.standings.append(self._rates.take(caller.key.id, Policy(name, quota, window), amount))
         except QuotaExceeded as error:
             caller.standings.append(error.standing)
-            detail = f"this API key has {error.standing.left:,} of {quota:,} {name} left, and {amount:,} are needed"
+            detail = f"this takes {amount:,} of the API key's {name}, and {error.standing.left:,} of {quota:,} are left"
             raise _exceeded(error.standing, detail) from None
 
 
@@ -169,20 +166,16 @@ class _Failures:
         self._lock = threading.Lock()
         self._each = _FAILURES.window / _FAILURES.quota  # seconds until one is forgiven
 
-    def wait(self, address: str) -> int:
-        """Return the seconds until an address may fail again, 0 if it may now."""
-        if not self._full_at:
-            return 0
-        ahead = self._full_at.get(_network(address), 0.0) - time.monotonic()
-        return max(math.ceil(ahead + self._each - _FAILURES.window), 0)
-
-    def note(self, address: str) -> None:
-        """Count one more."""
+    def count(self, address: str) -> int:
+        """Count one more, unless there were too many: then return the seconds to wait, otherwise 0."""
         network, now = _network(address), time.monotonic()
         with self._lock:
-            self._full_at[network] = max(self._full_at.pop(network, 0.0), now) + self._each
+            full_at = max(self._full_at.pop(network, 0.0), now) + self._each
+            wait = max(math.ceil(full_at - now - _FAILURES.window), 0)
+            self._full_at[network] = full_at - self._each if wait else full_at
             if len(self._full_at) > _ADDRESSES:
                 self._full_at.popitem(last=False)
+        return wait
 
 
 def _network(address: str) -> str:

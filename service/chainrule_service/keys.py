@@ -163,7 +163,8 @@ class Keys:
         if not parts or _checksum(parts[1]) != parts[3]:
             raise KeyRefused("this is no API key, or not all of one: it begins with cr_ and ends in a checksum")
         read_at, digest, key = self._seen.get(parts[2]) or (0.0, _NOBODY, None)
-        fresh = key is not None and time.monotonic() < read_at + _FRESH
+        now = time.monotonic()
+        fresh = key is not None and now < read_at + _FRESH
         if not fresh:
             digest, key = self._look_up(parts[2])
         # A key that is not there costs a comparison too.
@@ -173,15 +174,9 @@ class Keys:
             self._seen.pop(key.id, None)
             raise KeyRefused(f"this API key {'has been revoked' if key.revoked_at else 'has expired'}; ask for another")
         if not fresh:
-            self._seen[key.id] = (time.monotonic(), digest, key)
+            self._seen[key.id] = (now, digest, key)
             self._note_use(key)
         return key
-
-    def remembers(self, text: str) -> bool:
-        """Tell whether this process has found a key to be good before, however it may be now."""
-        parts = _KEY.fullmatch(text)
-        _, digest, _ = self._seen.get(parts[2] if parts else "") or (0.0, _NOBODY, None)
-        return hmac.compare_digest(_digest(text), digest)
 
     def _look_up(self, key_id: str) -> tuple[str, Key | None]:
         with self._database.transaction(reads=True) as connection:

@@ -193,7 +193,7 @@ def test_every_path_is_closed_without_the_scope_that_it_needs(closed):
         for method in rule.methods - {"OPTIONS"}:
             anonymous = closed.call(method, path)
             if rule.rule in PUBLIC:
-                assert anonymous.status_code in (200, 404)
+                assert anonymous.status_code in (200, 404, 503)  # a page, no such problem, not ready
                 continue
             scope = closed.app.view_functions[rule.endpoint].scope
             if method == "HEAD":
@@ -310,7 +310,6 @@ def test_two_workers_share_the_quota(tmp_path):
 
 def test_an_address_with_many_bad_keys_waits_and_good_keys_behind_it_do_not(closed):
     good = closed.key()
-    assert closed.evaluate(good).status_code == 200
     answers = [closed.evaluate("cr_wrong") for _ in range(22)]
     assert [answer.status_code for answer in answers] == [401] * 20 + [429] * 2
     assert problem(answers[-1], 429)["violated-policies"] == ["failures"]
@@ -325,24 +324,20 @@ def test_requests_without_a_key_are_no_failures(closed):
     assert closed.evaluate(key).status_code == 200
 
 
-def test_failures_take_bounded_memory_and_are_forgiven():
+def test_failures_take_bounded_memory():
     failures = _Failures()
-    for _ in range(20):
-        assert failures.wait("10.0.0.1") == 0
-        failures.note("10.0.0.1")
-    assert failures.wait("10.0.0.1") == 3
+    assert [failures.count("10.0.0.1") for _ in range(22)] == [0] * 20 + [3, 3]
     for number in range(10_050):
-        failures.note(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}x")
+        failures.count(f"10.1.{number >> 8}.{number & 255}")
     assert len(failures._full_at) == 10_000
-    assert failures.wait("10.0.0.1") == 0
+    assert failures.count("10.0.0.1") == 0  # the oldest are forgotten
 
 
 def test_a_network_of_ipv6_is_one_address():
     failures = _Failures()
-    for number in range(20):
-        failures.note(f"2001:db8::{number:x}")
-    assert failures.wait("2001:db8::ffff") > 0
-    assert failures.wait("2001:db8:0:1::1") == 0
+    assert {failures.count(f"2001:db8::{number:x}") for number in range(20)} == {0}
+    assert failures.count("2001:db8::ffff") > 0
+    assert failures.count("2001:db8:0:1::1") == 0
 
 
 # ---------------------------------------------------------------------------------------------------- whose
