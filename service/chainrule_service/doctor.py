@@ -24,10 +24,11 @@ import sqlalchemy as sql
 
 from chainrule_engine import acceleration
 from chainrule_service import readiness, workers
-from chainrule_service.database import Database, DatabaseUnavailable
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.keys import Keys
 from chainrule_service.settings import PREFIX, Settings, SettingsError
 from chainrule_service.store import Store
+from chainrule_service.webhooks import open_store
 
 #: Kinds of file systems on which processes of several machines can meet; SQLite's WAL needs memory that they share.
 _REMOTE = {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3"}
@@ -61,7 +62,7 @@ def examine(environ: Mapping[str, str], **overrides: object) -> list[Finding]:
     except SettingsError as error:
         return [Finding("settings", "fail", str(error), "correct that variable")]
     findings = [_unknown_variables(environ)]
-    store = Store(Database(settings.database, patience=5), settings)
+    store = open_store(settings, patience=5)
     try:
         for check in _CHECKS:
             try:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from chainrule_engine import ENGINE
 from chainrule_service import workers
-from chainrule_service.database import Database, DatabaseUnavailable
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.settings import Settings
-from chainrule_service.store import Store
+from chainrule_service.webhooks import open_store
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -43,7 +43,7 @@ class Recorded:
 
     def __init__(self, settings: Settings) -> None:
         # A table in memory is the server's alone; and a scrape must not wait for a database that is not there.
-        self._store = None if settings.database is None else Store(Database(settings.database, patience=2), settings)
+        self._store = None if settings.database is None else open_store(settings, patience=2)
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: without this the library would ask the database when it is told of this collector."""

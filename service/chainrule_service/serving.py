@@ -20,7 +20,7 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from chainrule_engine import acceleration
-from chainrule_service import exporter, logs, metrics
+from chainrule_service import exporter, logs, metrics, webhooks
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.job_worker import work
@@ -77,7 +77,12 @@ def serve(settings: Settings) -> int:
         address = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
         sys.stdout.flush()
-        children = [Child("gunicorn", web), *_job_workers(settings, job_worker), *exporters]
+        children = [
+            Child("gunicorn", web),
+            *_job_workers(settings, job_worker),
+            *_deliverers(settings, apart),
+            *exporters,
+        ]
         return Supervisor(settings, store, children, at_end=listener.close).run()
 
 
@@ -92,7 +97,8 @@ def run_job_workers(settings: Settings) -> int:
     store = _open(settings)
     _load_kernels()
     with _exporters(settings) as exporters:
-        return Supervisor(settings, store, [*_job_workers(settings, lambda: work(settings)), *exporters]).run()
+        children = [*_job_workers(settings, lambda: work(settings)), *_deliverers(settings), *exporters]
+        return Supervisor(settings, store, children).run()
 
 
 def upgrade(settings: Settings) -> None:
@@ -221,6 +227,17 @@ def _load_kernels() -> None:
 
 def _job_workers(settings: Settings, run: Callable[[], object]) -> list[Child]:
     return [Child(f"job worker {number}", run) for number in range(1, settings.job_workers + 1)]
+
+
+def _deliverers(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> list[Child]:
+    """Return the child that delivers webhooks, without the files `apart`; or none."""
+
+    def deliver() -> None:
+        for mine in apart:
+            mine.close()
+        webhooks.run(settings)
+
+    return [Child("webhooks", deliver)] if settings.webhooks else []
 
 
 @contextmanager

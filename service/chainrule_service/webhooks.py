@@ -11,11 +11,15 @@ A receiver that answers 410 disables its URL for its owner, until a replay to it
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import logging
+import os
+import queue
 import random
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -83,7 +87,8 @@ _DISABLED = {
     "detail": "this URL has answered 410 Gone, and nothing more is sent to it until a replay succeeds",
 }  # fmt: skip
 sql.Index("ix_webhook_deliveries_due", DELIVERIES.c.state, DELIVERIES.c.due)
-sql.Index("ix_webhook_deliveries_url", DELIVERIES.c.owner, DELIVERIES.c.url)
+sql.Index("ix_webhook_deliveries_url", DELIVERIES.c.owner, DELIVERIES.c.url, DELIVERIES.c.finished)
+sql.Index("ix_webhook_deliveries_owner", DELIVERIES.c.owner, DELIVERIES.c.seq)
 SECRETS = sql.Table(
     "webhook_secrets",
     METADATA,
@@ -153,8 +158,8 @@ def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
             "id": "msg_" + secrets.token_hex(16), "job_id": job["id"], "owner": job["owner"], "type": event, "url": url,
             "payload": _payload(event, job), "state": "pending", "attempts": 0, "due": clock(), "created": clock(),
         }  # fmt: skip
-        ended = sql.select(DELIVERIES.c.state).where(_endpoint(job["owner"], url) & ~_PENDING)
-        last = ended.order_by(DELIVERIES.c.finished.desc(), DELIVERIES.c.seq.desc()).limit(1)
+        ended = sql.select(DELIVERIES.c.state).where(_endpoint(job["owner"], url) & DELIVERIES.c.finished.is_not(None))
+        last = ended.order_by(DELIVERIES.c.finished.desc()).limit(1)
         if connection.scalar(last) == "disabled":
             delivery |= _DISABLED
         connection.execute(sql.insert(DELIVERIES).values(delivery))
@@ -236,11 +241,8 @@ def _secrets_of(connection: sql.Connection, owner: str) -> list[str]:
     query = sql.select(SECRETS.c.secret, SECRETS.c.previous, overlap).where(SECRETS.c.owner == owner)
     row = connection.execute(query).first()
     if row is None:
-        try:
-            with connection.begin_nested():
-                connection.execute(sql.insert(SECRETS).values(owner=owner, secret=_new_secret()))
-        except IntegrityError:
-            pass  # another process was first
+        with contextlib.suppress(IntegrityError), connection.begin_nested():  # another process may be first
+            connection.execute(sql.insert(SECRETS).values(owner=owner, secret=_new_secret()))
         row = connection.execute(query).one()
     return [row.secret, row.previous] if row.overlap else [row.secret]
 
@@ -272,8 +274,28 @@ def retry_delay(attempt: int, chance: float, retry_after: float | None = None) -
     return max(DELAYS[attempt] * (1 + JITTER * chance), min(retry_after or 0, DELAYS[-1]))
 
 
+def run(settings: Settings) -> None:
+    """Deliver until a signal ends this process; it is for a child of the supervisor, which itself must run no threads.
+
+    Attempts that run then are waited for, some 15 s at most.
+    """
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.put(number))
+    stop, parent = threading.Event(), os.getppid()
+    with contextlib.closing(Database(settings.database)) as database:
+        thread = threading.Thread(target=deliver_forever, args=(database, settings, stop))
+        thread.start()
+        while os.getppid() == parent:  # where no signal tells of its end
+            with contextlib.suppress(queue.Empty):
+                signals.get(timeout=1)
+                break
+        stop.set()
+        thread.join()
+
+
 def deliver_forever(database: Database, settings: Settings, stop: threading.Event) -> None:
-    """Deliver what falls due until `stop` is set; attempts that run then are waited for, some 15 s at most."""
+    """Deliver what falls due until `stop` is set; then no further attempt begins."""
     pause = 0.0
     while not stop.wait(pause):
         pause = 1.0
@@ -281,6 +303,9 @@ def deliver_forever(database: Database, settings: Settings, stop: threading.Even
             deliver_due(database, settings, stop)
         except DatabaseUnavailable as error:
             _log.warning("webhooks wait for the database: %s", error)
+            pause = 5.0
+        except Exception:  # whatever is wrong with one message, the others are not given up
+            _log.exception("an attempt to deliver a webhook failed")
             pause = 5.0
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import ipaddress
 import json
-import os
-import secrets as randomness
 import signal
 import subprocess
 import sys
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -21,42 +22,31 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.service import databases
 from tests.service.receivers import Receiver, answers, receiver
+from tests.service.test_serving import Server
 
 from chainrule.webhooks import WebhookVerificationError, verify
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import InvalidInput
 from chainrule_service import webhooks
 from chainrule_service.database import Database
+from chainrule_service.documented import NEURON
 from chainrule_service.settings import Settings
 from chainrule_service.store import JOBS, Store, worker_name
 from chainrule_service.webhooks import DELAYS, DELIVERIES, EVENTS, JITTER, SECRETS, deliver_due, retry_delay
 
 SETTINGS = Settings(webhooks=True, webhook_networks=(ipaddress.ip_network("127.0.0.0/8"),))
-POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
 ME = worker_name()
 
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """Give a database of PostgreSQL with the tables."""
-    engine = sql.create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
-    name = f"test_{randomness.token_hex(8)}"
-    try:
-        with engine.connect() as connection:
-            connection.execute(sql.text(f"CREATE DATABASE {name}"))
-    except sql.exc.OperationalError:
-        engine.dispose()
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("no PostgreSQL listens on 127.0.0.1:5432")
-    database = Database(f"{POSTGRES}/{name}")
-    database.upgrade()
-    database.close()
-    yield f"{POSTGRES}/{name}"
-    with engine.connect() as connection:
-        connection.execute(sql.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with databases.postgresql() as url:
+        with contextlib.closing(Database(url)) as database:
+            database.upgrade()
+        yield url
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
@@ -325,6 +315,7 @@ PROGRAM = """
 import ipaddress, os, signal, sys
 from chainrule_service import webhooks
 from chainrule_service.database import Database
+from chainrule_service.documented import NEURON
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
 settings = Settings(webhooks=True, webhook_networks=(ipaddress.ip_network("127.0.0.0/8"),))
@@ -332,33 +323,36 @@ database = Database(sys.argv[1])
 """
 
 
-def process(url: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def process(url: str, program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process, which does not outlive the test."""
     command = [sys.executable, "-c", PROGRAM + program, url, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
-@pytest.fixture
-def shared(store: Store, url: str | None) -> tuple[Store, str]:
-    if url is None:
-        pytest.skip("a memory is not shared by processes")
-    return store, url
+in_several_processes = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 
 
+@in_several_processes
 @pytest.mark.slow
-def test_deliverers_in_several_processes_send_each_message_once(shared: tuple[Store, str]):
-    store, url = shared
-    with receiver(answers(200)) as there:
+def test_deliverers_in_several_processes_send_each_message_once(store: Store, url: str):
+    program = "print(webhooks.deliver_due(database, settings))"
+    with receiver(answers(200)) as there, contextlib.ExitStack() as stack:
         for number in range(40):
             end(store, there.url, owner=f"owner{number % 3}")
-        running = [process(url, "print(webhooks.deliver_due(database, settings))") for _ in range(3)]
+        running = [stack.enter_context(process(url, program)) for _ in range(3)]
         attempts = [int(deliverer.communicate(timeout=60)[0]) for deliverer in running]
     assert sum(attempts) == 40
     assert sorted(there.header("webhook-id")) == sorted(delivery["id"] for delivery in deliveries(store))
 
 
-def test_the_end_of_a_job_and_its_message_are_recorded_together_or_not_at_all(shared: tuple[Store, str]):
+@in_several_processes
+def test_the_end_of_a_job_and_its_message_are_recorded_together_or_not_at_all(store: Store, url: str):
     """The process is killed when both are written, before either is committed."""
-    store, url = shared
     submission = store.submit(job("https://example.org/"), claimed_by="other:1", lease=60)
     store.expire_worker("other:1")
     program = """
@@ -370,8 +364,8 @@ store = Store(database, settings, die)
 claim = store.claim("me", 60)
 store.finish(claim, result={})
 """
-    victim = process(url, program)
-    victim.communicate(timeout=60)
+    with process(url, program) as victim:
+        victim.communicate(timeout=60)
     assert victim.returncode == -signal.SIGKILL
     assert deliveries(store) == []
     record = store.get(submission.job["id"])
@@ -384,9 +378,9 @@ store.finish(claim, result={})
     assert len(deliveries(store)) == 1
 
 
-def test_a_deliverer_that_dies_leaves_the_message_to_another(shared: tuple[Store, str]):
+@in_several_processes
+def test_a_deliverer_that_dies_leaves_the_message_to_another(store: Store, url: str):
     """It is killed when the receiver has the message, before it has the answer."""
-    store, url = shared
 
     def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
         if number == 1:
@@ -396,8 +390,8 @@ def test_a_deliverer_that_dies_leaves_the_message_to_another(shared: tuple[Store
 
     with receiver(behave) as there:
         end(store, there.url)
-        victim = process(url, "webhooks.deliver_due(database, settings)")
-        victim.communicate(timeout=60)
+        with process(url, "webhooks.deliver_due(database, settings)") as victim:
+            victim.communicate(timeout=60)
         assert victim.returncode == -signal.SIGKILL
         [delivery] = deliveries(store)
         assert (delivery["state"], delivery["attempts"]) == ("pending", 1)
@@ -448,6 +442,48 @@ def test_the_loop_delivers_and_stops(store: Store):
         stop.set()
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    file = tmp_path / "jobs.sqlite3"
+    store = Store(Database(f"sqlite:///{file}"), SETTINGS)
+    store.check()
+    file.unlink()
+    stop = threading.Event()
+    thread = threading.Thread(target=webhooks.deliver_forever, args=(store.database, SETTINGS, stop))
+    thread.start()
+    ends = time.monotonic() + 10
+    while "webhooks wait for the database" not in caplog.text and time.monotonic() < ends:
+        time.sleep(0.01)
+    alive = thread.is_alive()
+    stop.set()
+    thread.join(20)
+    store.close()
+    assert "webhooks wait for the database" in caplog.text
+    assert alive
+
+
+def test_the_process_delivers_until_it_is_told_to_end(tmp_path: Path):
+    settings = replace(SETTINGS, data=tmp_path)
+    store = webhooks.open_store(settings)
+    begun, told_to_end = threading.Event(), threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
+        begun.set()
+        assert told_to_end.wait(10)
+        answers(200)(handler, number)
+
+    program = "from dataclasses import replace; from pathlib import Path\n"
+    program += "webhooks.run(replace(settings, data=Path(sys.argv[2])))"
+    with receiver(behave) as there, process(str(settings.database), program, str(tmp_path)) as deliverer:
+        end(store, there.url)
+        assert begun.wait(30)
+        deliverer.terminate()
+        told_to_end.set()
+        deliverer.communicate(timeout=30)
+    assert deliverer.returncode == 0
+    assert deliveries(store)[0]["state"] == "delivered"  # the attempt that ran was waited for
+    store.close()
 
 
 # -------------------------------------------------------------------------------------------------------------- secrets
@@ -549,3 +585,46 @@ def test_wrong_webhooks(webhook: dict[str, Any], path: tuple[Any, ...], words: s
 def test_webhooks_are_off_by_default():
     with pytest.raises(InvalidInput, match="CHAINRULE_WEBHOOKS=1"):
         webhooks.check({"url": "https://example.org/", "events": list(EVENTS)}, Settings())
+
+
+# ---------------------------------------------------------------------------------------------------- the service whole
+
+
+def test_every_store_of_the_service_tells():
+    """A process that opened its store in another way would end jobs in silence."""
+    package = Path(webhooks.__file__).parent
+    made = {
+        module.relative_to(package).as_posix()
+        for module in package.rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Store"
+    }
+    assert made == {"webhooks.py"}
+
+
+def test_a_store_tells_where_webhooks_are_on():
+    for settings, told in ((SETTINGS, 1), (Settings(), 0)):
+        store = webhooks.open_store(settings)
+        end(store, "https://example.org/")
+        assert len(deliveries(store)) == told
+        store.close()
+
+
+@pytest.mark.slow
+def test_a_server_tells_of_a_job_that_it_was_sent(tmp_path: Path):
+    """The whole of it: gunicorn, a job worker and the process that delivers, under their supervisor."""
+    environment = {"CHAINRULE_WEBHOOKS": "1", "CHAINRULE_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    arrived = threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
+        answers(204)(handler, number)
+        arrived.set()
+
+    with receiver(behave) as there, Server(tmp_path, environment=environment) as server:
+        spec = {"type": "evaluation", "spec": {"graph": NEURON}, "webhook": {"url": there.url}}
+        job_id = server.call("/v1/jobs/batch", {"items": [spec]})["data"][0]["job"]["id"]
+        assert arrived.wait(30)
+        [secret] = server.call("/v1/webhook-secret")["secrets"]
+        _, headers, body = there.requests[0]
+        message = verify(body, headers, secret)
+        assert (message["type"], message["data"]["id"]) == ("job.succeeded", job_id)
