@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from chainrule.cli import main
 from chainrule_service.app import create_app
+from chainrule_service.metrics import METERS
+from chainrule_service.settings import LIMITS, Settings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -52,3 +55,32 @@ def test_each_body_of_the_guide_is_answered(path, body):
 
 def test_the_guide_has_bodies():
     assert len(bodies()) >= 5
+
+
+def test_each_setting_and_each_metric_is_in_the_guide_for_operators():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(Settings.names()) if f"CHAINRULE_{name.upper()}" not in text] == []
+    names = {meter.name if meter.seconds else f"{meter.name}_total" for meter in METERS}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+
+
+def test_each_variable_that_the_guide_for_operators_names_exists():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"CHAINRULE_([A-Z_]*[A-Z])", text)) - {"LIMIT"}
+    limits = {f"LIMIT_{name.upper()}" for name in LIMITS}
+    assert named <= {name.upper() for name in Settings.names()} | limits | {"ENGINE", "DATABASE_PASSWORD"}
+
+
+def test_each_command_that_the_guide_for_operators_names_exists(capsys):
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    typed = re.findall(r"`chainrule ([a-z]+)", text) + re.findall(r"^ {4}chainrule ([a-z]+)", text, re.MULTILINE)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert set(typed) <= set(re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE))
+
+
+def test_the_help_of_serve_has_each_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in sorted(Settings.names()) if f"CHAINRULE_{name.upper()}" not in shown] == []

@@ -33,6 +33,23 @@ what computes, with the same bits either way:
 """
 
 
+_VARIABLES_HELP = """
+more variables, which have no option:
+  CHAINRULE_DATABASE_URL
+      PostgreSQL instead of the data folder's file: postgresql+psycopg://user@host/name
+  CHAINRULE_BROKER_URL
+      Redis or RabbitMQ by which Celery hands out jobs: redis://host:6379/0, amqp://user@host//
+  CHAINRULE_LEASE_SECONDS
+      seconds after which a worker that falls silent is taken for dead (default 5)
+  CHAINRULE_LOG_LEVEL
+      debug, info (a line for each request), warning or error (default warning)
+  CHAINRULE_METRICS_PORT, CHAINRULE_METRICS_HOST
+      where Prometheus scrapes (default nowhere, and 127.0.0.1)
+  CHAINRULE_WEBHOOKS, CHAINRULE_WEBHOOK_NETWORKS
+      1 lets jobs name a URL that is told of their end; private networks that it may lead to, separated by commas
+"""
+
+
 class _ServeHelp(argparse.Action):
     """The `--help` of `chainrule serve`: it ends with the limits, which the service knows."""
 
@@ -43,7 +60,7 @@ class _ServeHelp(argparse.Action):
         except MissingExtraError as error:
             limits = f"  {error}\n"
         parser.print_help()
-        print(_ENGINE_HELP, end="")
+        print(_ENGINE_HELP + _VARIABLES_HELP, end="")
         print(f"\nlimits, each an environment variable (GET /v1/limits shows those in force):\n{limits}", end="")
         parser.exit()
 

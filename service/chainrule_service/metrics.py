@@ -2,15 +2,19 @@
 
 A server is several processes, so prometheus-client runs in its multiprocess mode: each process keeps its numbers in
 files of its own in one folder, and what a process that died had counted still counts. `exporter` adds the files up.
+Files go by a number that a process takes over from one that died, or those of the dead would fill the folder.
 """
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
@@ -68,7 +72,7 @@ LEASES_LOST = Meter(
 DELIVERIES = Meter("webhook_deliveries", "Attempts to deliver a webhook.", "outcome")
 DATABASE_ERRORS = Meter("database_errors", "Statements and connections that the database refused or lost.")
 
-_TABLE = (REQUESTS, CLAIMS, ENDED, CHUNKS, LEASES_LOST, DELIVERIES, DATABASE_ERRORS)
+METERS = (REQUESTS, CLAIMS, ENDED, CHUNKS, LEASES_LOST, DELIVERIES, DATABASE_ERRORS)
 
 
 @contextmanager
@@ -77,15 +81,41 @@ def counting() -> Iterator[None]:
 
     Nothing may have imported prometheus-client before: it looks for the folder once, when it is imported.
     """
-    folder = tempfile.mkdtemp(prefix="chainrule-metrics-")
-    os.environ[_FOLDER] = folder
-    for meter in _TABLE:
+    folder = Path(tempfile.mkdtemp(prefix="chainrule-metrics-"))
+    os.environ[_FOLDER] = str(folder)
+    from prometheus_client import values
+
+    values.ValueClass = values.MultiProcessValue(_Number(folder))  # type: ignore[no-untyped-call]
+    for meter in METERS:
         meter.enable()
     sql.event.listen(sql.Engine, "handle_error", _database_error)
     try:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Number:
+    """The number of a process: the lowest that none of those alive has, which a lock on a file in `folder` tells."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._pid, self._number = folder, 0, 0
+
+    def __call__(self) -> int:
+        """Return the number of this process; with each count the library asks for it."""
+        if self._pid != os.getpid():
+            self._pid, self._number = os.getpid(), next(filter(self._take, itertools.count()))
+        return self._number
+
+    def _take(self, number: int) -> bool:
+        # Such a lock ends with the process, and a process that is forked does not have it.
+        lock = os.open(self._folder / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return False
+        return True
 
 
 def _database_error(context: sql.ExceptionContext) -> None:
