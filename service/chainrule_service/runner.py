@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any
 
@@ -47,7 +47,8 @@ def run(
         settings: how long a lease lasts, and the limits.
         stop: once it is set, the job is given back to the queue.
         slice_seconds: after so many seconds the job is given back as well.
-        task: the job, where it has been read already.
+        task: the job, where the request that submitted it runs it. Such a job is short, or nobody else could take it:
+            its checkpoints alone renew its lease, for a thread that did would take as long as the job.
 
     Returns:
         The state in which the job ended, or RELEASED, or LOST.
@@ -73,7 +74,7 @@ def _attempt(
     task: jobs.Task | None,
 ) -> str:
     try:
-        with _heartbeat(claim, store, settings.lease_seconds):
+        with _heartbeat(claim, store, settings.lease_seconds) if task is None else nullcontext():
             try:
                 return _run(claim, store, settings, stop, slice_seconds, task)
             except (LeaseLost, DatabaseUnavailable):
