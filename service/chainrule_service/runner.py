@@ -35,6 +35,7 @@ def run(
     *,
     slice_seconds: float | None = None,
     task: jobs.Task | None = None,
+    heartbeat: bool = True,
 ) -> str:
     """Run a claimed job chunk by chunk, with a checkpoint after each, and record how it ends.
 
@@ -47,8 +48,9 @@ def run(
         settings: how long a lease lasts, and the limits.
         stop: once it is set, the job is given back to the queue.
         slice_seconds: after so many seconds the job is given back as well.
-        task: the job, where the request that submitted it runs it. Such a job is short, or nobody else could take it:
-            its checkpoints alone renew its lease, for a thread that did would take as long as the job.
+        task: the job, where it has been read already.
+        heartbeat: whether a thread renews the lease. Where a request runs a job, that thread would take as long as the
+            job, which is short, or which nobody else could take: there the checkpoints alone renew it.
 
     Returns:
         The state in which the job ended, or RELEASED, or LOST.
@@ -56,7 +58,8 @@ def run(
     metrics.CLAIMS.count()
     with logs.job_lines(job_id=claim.id, attempt=claim.attempt, request_id=claim.request_id):
         _log.info("job begins at step %s", claim.step)
-        state = _attempt(claim, store, settings, stop, slice_seconds, task)
+        with _heartbeat(claim, store, settings.lease_seconds) if heartbeat else nullcontext():
+            state = _attempt(claim, store, settings, stop, slice_seconds, task)
         _log.info("job %s", state)
     if state == LOST:
         metrics.LEASES_LOST.count()
@@ -74,24 +77,23 @@ def _attempt(
     task: jobs.Task | None,
 ) -> str:
     try:
-        with _heartbeat(claim, store, settings.lease_seconds) if task is None else nullcontext():
-            try:
-                return _run(claim, store, settings, stop, slice_seconds, task)
-            except (LeaseLost, DatabaseUnavailable):
-                raise
-            except EngineError as error:
-                code = str(problem_of(error)["type"]).removeprefix("/problems/")
-                failure = _failure(code, str(error), "client")
-            except MemoryError:
-                detail = "the job needs more memory than it may have; send fewer points or a smaller model"
-                failure = _failure("out-of-memory", detail, "client")
-            except Exception:
-                _log.exception("job %s failed", claim.id)
-                detail = "the service made a mistake; its log has the cause under this job's id"
-                failure = _failure("internal-error", detail, "service")
-            # Here, where nothing holds on to the memory that the job took.
-            store.finish(claim, state="failed", failure=failure)
-            return "failed"
+        try:
+            return _run(claim, store, settings, stop, slice_seconds, task)
+        except (LeaseLost, DatabaseUnavailable):
+            raise
+        except EngineError as error:
+            code = str(problem_of(error)["type"]).removeprefix("/problems/")
+            failure = _failure(code, str(error), "client")
+        except MemoryError:
+            detail = "the job needs more memory than it may have; send fewer points or a smaller model"
+            failure = _failure("out-of-memory", detail, "client")
+        except Exception:
+            _log.exception("job %s failed", claim.id)
+            detail = "the service made a mistake; its log has the cause under this job's id"
+            failure = _failure("internal-error", detail, "service")
+        # Here, where nothing holds on to the memory that the job took.
+        store.finish(claim, state="failed", failure=failure)
+        return "failed"
     except LeaseLost:
         _log.warning("attempt %s at job %s has lost it to another, or to its end", claim.attempt, claim.id)
     except DatabaseUnavailable as error:
