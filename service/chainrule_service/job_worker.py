@@ -56,10 +56,11 @@ def _limits(claim: Claim, settings: Settings) -> Iterator[None]:
     Memory beyond the limit raises MemoryError; SIGALRM, which nothing handles, ends the process and tells the
     supervisor why.
     """
-    limits = resource.getrlimit(resource.RLIMIT_AS)
+    limits = _, most = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + settings.limits["job_memory"], limits[1]))
+        wanted = held + settings.limits["job_memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
     signal.setitimer(signal.ITIMER_REAL, max(runner.seconds_left(claim, settings), 0) + OVERTIME_SECONDS)
     try:
         yield

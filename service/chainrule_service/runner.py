@@ -24,6 +24,9 @@ from chainrule_service.training import Chunk
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
 RELEASED, LOST = "released", "lost"
 
+#: So many node evaluations are over long before a lease is, and a thread to renew it would only delay a request.
+_BRIEF = 250_000
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +38,6 @@ def run(
     *,
     slice_seconds: float | None = None,
     task: jobs.Task | None = None,
-    heartbeat: bool = True,
 ) -> str:
     """Run a claimed job chunk by chunk, with a checkpoint after each, and record how it ends.
 
@@ -49,18 +51,13 @@ def run(
         stop: once it is set, the job is given back to the queue.
         slice_seconds: after so many seconds the job is given back as well.
         task: the job, where it has been read already.
-        heartbeat: whether a thread renews the lease. Where a request runs a job, that thread would take as long as the
-            job, which is short, or which nobody else could take: there the checkpoints alone renew it.
 
     Returns:
         The state in which the job ended, or RELEASED, or LOST.
     """
     metrics.CLAIMS.count()
     with logs.job_lines(job_id=claim.id, attempt=claim.attempt, request_id=claim.request_id):
-        _log.info("job begins at step %s", claim.step)
-        with _heartbeat(claim, store, settings.lease_seconds) if heartbeat else nullcontext():
-            state = _attempt(claim, store, settings, stop, slice_seconds, task)
-        _log.info("job %s", state)
+        state = _attempt(claim, store, settings, stop, slice_seconds, task)
     if state == LOST:
         metrics.LEASES_LOST.count()
     elif state != RELEASED:
@@ -77,23 +74,25 @@ def _attempt(
     task: jobs.Task | None,
 ) -> str:
     try:
-        try:
-            return _run(claim, store, settings, stop, slice_seconds, task)
-        except (LeaseLost, DatabaseUnavailable):
-            raise
-        except EngineError as error:
-            code = str(problem_of(error)["type"]).removeprefix("/problems/")
-            failure = _failure(code, str(error), "client")
-        except MemoryError:
-            detail = "the job needs more memory than it may have; send fewer points or a smaller model"
-            failure = _failure("out-of-memory", detail, "client")
-        except Exception:
-            _log.exception("job %s failed", claim.id)
-            detail = "the service made a mistake; its log has the cause under this job's id"
-            failure = _failure("internal-error", detail, "service")
-        # Here, where nothing holds on to the memory that the job took.
-        store.finish(claim, state="failed", failure=failure)
-        return "failed"
+        brief = task is not None and task.cost <= _BRIEF
+        with nullcontext() if brief else _heartbeat(claim, store, settings.lease_seconds):
+            try:
+                return _run(claim, store, settings, stop, slice_seconds, task)
+            except (LeaseLost, DatabaseUnavailable):
+                raise
+            except EngineError as error:
+                code = str(problem_of(error)["type"]).removeprefix("/problems/")
+                failure = _failure(code, str(error), "client")
+            except MemoryError:
+                detail = "the job needs more memory than it may have; send fewer points or a smaller model"
+                failure = _failure("out-of-memory", detail, "client")
+            except Exception:
+                _log.exception("job %s failed", claim.id)
+                detail = "the service made a mistake; its log has the cause under this job's id"
+                failure = _failure("internal-error", detail, "service")
+            # Here, where nothing holds on to the memory that the job took.
+            store.finish(claim, state="failed", failure=failure)
+            return "failed"
     except LeaseLost:
         _log.warning("attempt %s at job %s has lost it to another, or to its end", claim.attempt, claim.id)
     except DatabaseUnavailable as error:

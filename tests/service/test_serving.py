@@ -18,11 +18,13 @@ import urllib.error
 import urllib.request
 
 import pytest
-from tests.service.queued import check_exact, ended, open_store, settings_for, undisturbed, worker_of
+from tests.service.databases import postgresql
+from tests.service.queued import check_exact, ended, open_store, settings_for, undisturbed, until, worker_of
 from tests.service.servers import ENVIRON, SCRIPT, Server
 
+from chainrule.cli import main
 from chainrule_service.documented import NEURON
-from chainrule_service.serving import check_address, serve
+from chainrule_service.serving import check_address, run_job_workers, serve
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.training import NETWORK_EXAMPLE
 
@@ -53,9 +55,13 @@ Early(settings, create_app(settings), listener.detach()).run()
 """
 
 
+#: Long jobs are run by the request that posts them.
+INLINE = {"CHAINRULE_LIMIT_INLINE_WORK": "10000000"}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("data")) as running:
+    with Server(tmp_path_factory.mktemp("data"), environment=INLINE) as running:
         yield running
 
 
@@ -71,8 +77,14 @@ def test_it_says_where_it_listens(server):
     assert re.fullmatch(r"chainrule listens on http://127\.0\.0\.1:\d+ .*\n", server.line)
 
 
+def is_ready(server):
+    with contextlib.suppress(urllib.error.HTTPError):
+        return server.call("/readyz")["status"] == "ok"
+
+
 def test_it_answers(server):
-    assert server.call("/livez") == server.call("/readyz") == {"status": "ok"}
+    assert server.call("/livez") == {"status": "ok"}
+    until(lambda: is_ready(server), "it is ready: its job workers have said that they live")
     assert server.call("/v1/evaluations", {"graph": NEURON})["value"] == pytest.approx(0.7071, abs=1e-4)
     job = server.call("/v1/jobs", {"type": "training", "spec": NETWORK_EXAMPLE})
     assert server.call(job["links"]["self"]) == job
@@ -88,7 +100,7 @@ def test_it_answers_on_one_connection_again_and_again(server):
 
 def long_job(server):
     """Return the body that posts a job of a second or more, whichever kernels compute."""
-    steps = {"compiled": 100_000, "python": 100}[server.call("/v1/version")["kernels"]]
+    steps = {"compiled": 45_000, "python": 100}[server.call("/v1/version")["kernels"]]
     spec = NETWORK_EXAMPLE | {"model": NETWORK_EXAMPLE["model"] | {"layers": [40, 40, 1]}, "steps": steps}
     return json.dumps({"type": "training", "spec": spec}).encode()
 
@@ -196,7 +208,7 @@ def test_http_1_0_is_served(server):
 
 
 def test_sigterm_ends_it_cleanly_and_lets_a_request_finish(tmp_path):
-    with Server(tmp_path, workers=2) as server:
+    with Server(tmp_path, workers=2, environment=INLINE) as server:
         job, answers = json.loads(long_job(server)), []
         request = threading.Thread(target=lambda: answers.append(server.call("/v1/jobs", job)))
         request.start()
@@ -239,7 +251,7 @@ def check_the_one_job(folder, *, attempts):
 
 @pytest.mark.slow
 def test_a_job_that_was_killed_with_its_server_goes_on_with_the_next_one(tmp_path):
-    with Server(tmp_path) as server, running_job(server):
+    with Server(tmp_path, environment=INLINE) as server, running_job(server):
         os.killpg(server.process.pid, signal.SIGKILL)
         server.stop(signal.SIGKILL)
     with Server(tmp_path):
@@ -248,7 +260,7 @@ def test_a_job_that_was_killed_with_its_server_goes_on_with_the_next_one(tmp_pat
 
 @pytest.mark.slow
 def test_a_job_whose_process_was_killed_goes_on_in_a_job_worker(tmp_path):
-    with Server(tmp_path) as server:
+    with Server(tmp_path, environment=INLINE) as server:
         with running_job(server) as connection:
             (job,) = server.call("/v1/jobs")["data"]
             with contextlib.closing(open_store(settings_for(tmp_path))) as store:
@@ -306,6 +318,29 @@ def test_what_cannot_be_used_is_named(tmp_path):
         serve(Settings(data=tmp_path / "file" / "folder", port=0))
     with pytest.raises(SettingsError, match="data folder"):
         serve(Settings(workers=2, port=0))
+
+
+def test_a_database_server_is_upgraded_by_command_alone(tmp_path, monkeypatch):
+    with postgresql() as url:
+        settings = Settings(data=tmp_path, database_url=url, port=0)
+        for run in (serve, run_job_workers):
+            with pytest.raises(SettingsError, match="run `chainrule db upgrade`"):
+                run(settings)
+        monkeypatch.setenv("CHAINRULE_DATABASE_URL", url)
+        assert main(["db", "upgrade"]) == main(["db", "upgrade"]) == 0
+        with contextlib.closing(open_store(settings)) as store:
+            store.check()
+            assert not store.workers()
+
+
+def test_a_database_that_cannot_be_reached(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CHAINRULE_DATABASE_URL", "postgresql://nobody:secret@127.0.0.1:1/none")
+    for command in (["db", "upgrade"], ["worker"], ["serve", "--port", "0"]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"chainrule {command[0]}: ")
+        assert "127.0.0.1" in said
+        assert "secret" not in said
 
 
 def test_a_port_that_is_taken(tmp_path):

@@ -8,9 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 
 import pytest
+from tests.service.databases import postgresql
 from tests.service.queued import (
     ROOMY_ENVIRONMENT,
     check_exact,
@@ -57,6 +59,16 @@ def store(tmp_path):
         yield store
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def queue(request, tmp_path):
+    """A jobs table, and the environment of the workers on it."""
+    with ExitStack() as held:
+        url = held.enter_context(postgresql()) if request.param == "postgresql" else None
+        store = held.enter_context(closing(open_store(replace(settings_for(tmp_path), database_url=url))))
+        store.database.upgrade()
+        yield store, {} if url is None else {"CHAINRULE_DATABASE_URL": url}
+
+
 def step_of(store, job_id):
     job = store.get(job_id, brief=True)
     return job["progress"]["step"] if job["progress"] else 0
@@ -71,10 +83,10 @@ def begun(store, job_id, after=0):
 
 
 @pytest.mark.slow
-def test_a_job_whose_worker_is_killed_goes_on_at_once(tmp_path, store):
+def test_a_job_whose_worker_is_killed_goes_on_at_once(tmp_path, queue):
     """In half a second it is another's; its history is exact, its bits are those of an undisturbed run."""
-    spec = long_network(3)
-    with job_workers(tmp_path, 2) as process:
+    (store, environment), spec = queue, long_network(3)
+    with job_workers(tmp_path, 2, **environment) as process:
         job_id = submit(store, spec)
         begun(store, job_id)
         killed = worker_of(store, job_id)
@@ -152,15 +164,16 @@ def stops_outside_of_a_transaction(pid, folder):
 
 
 @pytest.mark.slow
-def test_everything_is_told_to_end_during_20_jobs_and_started_anew(tmp_path, store):
+def test_everything_is_told_to_end_during_20_jobs_and_started_anew(tmp_path, queue):
+    store, environment = queue
     specs = [network(200 * (number + 1) if number % 2 else 40_000, batch_seed=number) for number in range(20)]
-    with job_workers(tmp_path, 2):
+    with job_workers(tmp_path, 2, **environment):
         ids = [submit(store, spec) for spec in specs]
         until(lambda: any(store.get(job_id, brief=True)["state"] == "succeeded" for job_id in ids), "one has ended")
     states = store.counts().states
     assert states["running"] == 0
     assert states["queued"] > 0
-    with job_workers(tmp_path, 2):
+    with job_workers(tmp_path, 2, **environment):
         for job_id, spec in zip(ids, specs, strict=True):
             job = ended(store, job_id)
             check_exact(store, job, undisturbed(spec))

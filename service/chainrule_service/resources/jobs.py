@@ -408,7 +408,7 @@ def _submit(
             row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
         )
         if submission.claim is not None:
-            runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task, heartbeat=False)
+            runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
             return submission._replace(job=find(submission.job["id"]))
     job = submission.job
     if not submission.new and idempotency is not None:
