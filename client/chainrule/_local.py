@@ -164,6 +164,8 @@ class WSGIAdapter(BaseAdapter):
         """Answer one prepared request."""
         url = urlsplit(request.url or "")
         body = request.body or b""
+        # werkzeug's client leaves the length of an empty body out, which a socket would not.
+        length = {"CONTENT_LENGTH": request.headers["Content-Length"]} if "Content-Length" in request.headers else {}
         answer = self._client.open(
             path=url.path or "/",
             base_url=f"{url.scheme}://{url.netloc}",
@@ -171,6 +173,7 @@ class WSGIAdapter(BaseAdapter):
             method=request.method,
             headers=list(request.headers.items()),
             data=body,
+            environ_overrides=length,
         )
         response = requests.Response()
         response.status_code = answer.status_code

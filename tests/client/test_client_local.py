@@ -339,3 +339,44 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "chainrule_service.app", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'chainrule\[local\]'"):
         Client.local()
+
+
+# Jobs, without workers: each has run when the answer comes.
+
+
+def test_all_that_can_be_done_with_a_job(client):
+    job = client.submit("training", XOR, labels={"week": "3 b"}, priority=2, deadline=60, queue=True, wait=5)
+    assert (job.state, job.labels, job.queue_position) == ("succeeded", {"week": "3 b"}, None)
+    assert job.wait(timeout=0).result == job.result
+    metrics = job.metrics(wait=5)
+    assert metrics.loss == job.result["loss_history"]
+    assert metrics.state == "succeeded"
+    assert [part.loss for part in job.stream()] == [metrics.loss]
+    assert [part.steps for part in job.stream(after=metrics.next - 2)] == [[metrics.next - 1, metrics.next]]
+    assert job.metrics(max_points=1).steps == [metrics.next]
+    assert job.cancel().state == "succeeded"
+    assert [found.id for found in client.jobs(label="week:3 b", state="succeeded", type="training")] == [job.id]
+    assert not list(client.jobs(created_after=job.created_at, label="week:3 b"))
+    job.delete()
+    with pytest.raises(NotFoundError):
+        job.reload()
+
+
+def test_one_job_comes_of_all_requests_with_one_key(client):
+    first, again = (client.submit("training", XOR, idempotency_key="one") for _ in range(2))
+    assert first == again
+    with pytest.raises(UnprocessableContentError, match="another body"):
+        client.submit("training", XOR, idempotency_key="one", priority=1)
+    assert client.submit("training", XOR).id != client.submit("training", XOR).id
+
+
+def test_several_jobs_at_once(client):
+    good, bad = client.submit_many([{"type": "training", "spec": XOR}, {"type": "training", "spec": {}}])
+    assert good.wait().state == "succeeded"
+    assert isinstance(bad, Problem)
+    assert bad.errors[0].pointer.startswith("#/items/1/spec")
+
+
+def test_a_service_without_webhooks_says_so(client):
+    with pytest.raises(UnprocessableContentError, match="#/webhook: this service sends no webhooks"):
+        client.submit("training", XOR, webhook={"url": "https://example.com/"})

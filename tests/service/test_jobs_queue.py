@@ -116,6 +116,21 @@ def test_faults_in_what_goes_with_a_job(call, members, pointer, words):
     assert words in problem["errors"][0]["detail"]
 
 
+def test_the_end_of_a_job_is_told_where_it_asks_for_that(queue_with):
+    queue = queue_with(webhooks=True)
+    hook = {"url": "https://example.com/hook"}
+    done = post(queue, CHEAP | {"webhook": hook}).json
+    waiting = post(queue, training(webhook=hook | {"events": ["job.cancelled"]})).json
+    post(queue, path=waiting["links"]["cancel"])
+    post(queue, CHEAP | {"webhook": hook | {"events": ["job.failed"]}})
+    told = queue.call("/v1/webhook-deliveries")["data"]
+    assert [(entry["type"], entry["job"]) for entry in told] == [
+        ("job.cancelled", waiting["id"]), ("job.succeeded", done["id"]),
+    ]  # fmt: skip
+    problem = queue.call(PATH, CHEAP | {"webhook": {"url": "http://127.0.0.1/"}}, 422)
+    assert problem["errors"][0]["pointer"] == "#/webhook/url"
+
+
 def test_higher_priorities_start_first(queue):
     low, high = post(queue, training(priority=-1)).json, post(queue, training(priority=1)).json
     assert get(queue, low["links"]["self"]).json["queue_position"] == 1

@@ -6,24 +6,27 @@ import signal
 import socket
 import threading
 import time
+from functools import cache
 
 import pytest
 import requests
-from tests.service.queued import long_network, undisturbed
+from tests.service.queued import ROOMY_ENVIRONMENT, long_network, undisturbed
 from tests.service.servers import Server
 
 from chainrule import Client, JobFailedError
 
 pytestmark = pytest.mark.slow
 
-#: A job that takes some seconds, in whichever kernels compute.
-SECONDS = 3
-LONG = long_network(SECONDS) | {"metrics": []}
+
+@cache
+def long():
+    """A job that takes some seconds."""
+    return long_network(2)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("data"), workers=2) as running:
+    with Server(tmp_path_factory.mktemp("data"), workers=2, environment=ROOMY_ENVIRONMENT) as running:
         yield running
 
 
@@ -34,28 +37,28 @@ def client(server):
 
 
 def test_a_job_is_waited_for_and_has_the_bits_of_an_undisturbed_run(client):
-    job = client.submit("training", LONG)
+    job = client.submit("training", long())
     assert job.state == "queued"
     done = job.wait(timeout=120)
-    assert done.result == undisturbed(LONG)
-    assert client.train(LONG).loss_history == done.result["loss_history"]
+    assert done.result == undisturbed(long())
+    assert client.train(long()).loss_history == done.result["loss_history"]
 
 
 def test_a_stream_follows_a_job_while_it_runs(client):
-    job = client.submit("training", LONG, labels={"test": "stream"})
+    job = client.submit("training", long(), labels={"test": "stream"})
     parts = []
     for part in job.stream():
         parts.append(part)
         if len(parts) == 1:
             assert job.reload().state == "running"  # what came was not kept back until the end
     assert len(parts) > 2
-    assert [step for part in parts for step in part.steps] == list(range(LONG["steps"]))
+    assert [step for part in parts for step in part.steps] == list(range(long()["steps"]))
     assert [loss for part in parts for loss in part.loss] == job.wait().result["loss_history"]
     assert [listed.id for listed in client.jobs(label="test:stream")] == [job.id]
 
 
 def test_metrics_by_long_poll(client):
-    job = client.submit("training", LONG)
+    job = client.submit("training", long())
     after, steps = None, []
     while True:
         seen = job.metrics(after=after, wait=20)
@@ -63,11 +66,11 @@ def test_metrics_by_long_poll(client):
         after = seen.next
         if not seen.steps and seen.state == "succeeded":
             break
-    assert steps == list(range(LONG["steps"]))
+    assert steps == list(range(long()["steps"]))
 
 
 def test_cancelling(client):
-    job = client.submit("training", LONG)
+    job = client.submit("training", long())
     while (job := job.reload()).state == "queued":
         time.sleep(0.01)
     assert job.cancel().state == "cancelling"
@@ -79,7 +82,7 @@ def test_cancelling(client):
 
 def test_the_server_answers_while_as_many_wait_as_may(server, client):
     """Streams and long polls hold threads, and never all of them."""
-    job = client.submit("training", LONG)
+    job = client.submit("training", long())
     url = f"http://127.0.0.1:{server.port}{job.raw['links']['metrics']}"
     with requests.Session() as session:
         streams = [
@@ -93,9 +96,9 @@ def test_the_server_answers_while_as_many_wait_as_may(server, client):
 
 
 def test_streams_and_waits_end_at_once_with_the_server(tmp_path):
-    with Server(tmp_path, job_workers=0) as running:
+    with Server(tmp_path, job_workers=0, environment=ROOMY_ENVIRONMENT) as running:
         client = Client(f"http://127.0.0.1:{running.port}", max_retries=0)
-        job = client.submit("training", LONG)
+        job = client.submit("training", long())
         stream = client._transport.send("GET", f"/v1/jobs/{job.id}/metrics", accept="text/event-stream", stream=True)
         waited = []
         waiting = threading.Thread(target=lambda: waited.append(client.job(job.id, wait=30)))
@@ -112,7 +115,7 @@ def test_streams_and_waits_end_at_once_with_the_server(tmp_path):
 
 
 def test_a_client_that_goes_away_frees_its_place(server, client):
-    job = client.submit("training", LONG)
+    job = client.submit("training", long())
     path = job.raw["links"]["metrics"]
     for _ in range(40):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
