@@ -123,7 +123,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
         """Turn to or from new connections; at the end refuse them, as nobody else would answer them."""
         super().set_accept_enabled(enabled)
         if not self.alive:
-            self.wsgi.extensions["chainrule"].draining.set()
+            if shared := self.wsgi.extensions.get("chainrule"):  # the benchmarks serve another application as well
+                shared.draining.set()
             for listener in self.sockets:
                 listener.close()
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_file_is_backed_up_and_restored(tmp_path):
-    (program,) = re.findall(r"`python (-c \"import sqlite3.*?) FROM TO`", GUIDE)
+    (program,) = re.findall(r"^    python (-c \"import sqlite3.*) FROM TO$", GUIDE, re.MULTILINE)
     running, restored = tmp_path / "running", tmp_path / "restored"
     restored.mkdir()
     with Server(running, workers=2) as server:
