@@ -29,6 +29,7 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 #: The revision that the code of this version needs. Its file says so: Alembic, slow to import, is for upgrades alone.
 HEAD = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("v*.py")).removeprefix("v")
 
+_SQLITE = "sqlite:///"
 _UPGRADES = 0x636872  # the advisory lock of PostgreSQL under which migrations run
 _IDLE_SECONDS = 5
 #: What a request, a statement or its parameters are to blame for; any other error of a driver is the database's.
@@ -77,7 +78,11 @@ class Database:
     """
 
     def __init__(self, url: str | None, patience: float = 30, now: Callable[[], float] = time.time) -> None:
-        self.url = sql.make_url(url or "sqlite://")
+        if url is None or url.startswith(_SQLITE):
+            # A path is taken as it is, even with signs that mean something in a URL.
+            self.url = sql.URL.create("sqlite", database=url and url.removeprefix(_SQLITE))
+        else:
+            self.url = sql.make_url(url)
         self._patience, self._now = patience, now
         self._lock = threading.RLock()
         self._engines: _Engines | None = None
@@ -129,7 +134,7 @@ class Database:
         try:
             engine = self._open().durable
         except OSError as error:
-            raise DatabaseUnavailable(f"{self.url} cannot be opened: {error}") from error
+            raise DatabaseUnavailable(f"{self.url.render_as_string()} cannot be opened: {error}") from error
         try:
             with self._told():
                 self._migrate(engine)
@@ -163,7 +168,7 @@ class Database:
                 with self._lock, self._told():
                     self._connect()
             except OSError as error:
-                raise DatabaseUnavailable(f"{self.url} cannot be opened: {error}") from error
+                raise DatabaseUnavailable(f"{self.url.render_as_string()} cannot be opened: {error}") from error
         self._check_file()
         assert self._engines is not None
         return self._engines
@@ -193,7 +198,12 @@ class Database:
                 "pool_pre_ping": True,
                 "pool_timeout": self._patience,
             }
-            engine = sql.create_engine(self.url, **options)
+            try:
+                engine = sql.create_engine(self.url, **options)
+            except ModuleNotFoundError as error:
+                raise DatabaseUnavailable(
+                    f"PostgreSQL needs {error.name}: pip install 'chainrule[service,postgres]'"
+                ) from error
 
             @sql.event.listens_for(engine, "begin")
             def begin_late(connection: Any) -> None:

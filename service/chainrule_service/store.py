@@ -368,11 +368,14 @@ class Store:
     def release(self, claim: Claim) -> None:
         """Give the job back: it is queued again, continues at its checkpoint, and the attempt does not count.
 
+        If somebody wants it to be cancelled, it is.
+
         Raises:
             LeaseLost: the job is no longer this claim's.
         """
         with self._write() as connection:
-            _held(connection, _RELEASE, claim, {})
+            if _held(connection, _RELEASE, claim, {}):
+                self._end_all(connection, JOBS.c.id == claim.id, "cancelled")
 
     def expire_worker(self, worker: str, *, cause: str = "", failure: Mapping[str, Any] | None = None) -> int:
         """End the leases of a worker that is dead, so that others continue its jobs at once; return their number.

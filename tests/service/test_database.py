@@ -87,6 +87,7 @@ def test_a_memory_has_the_same_tables():
     database.close()
 
 
+@pytest.mark.slow
 def test_several_processes_upgrade_at_once(url, database):
     script = """
 import sys
@@ -117,6 +118,14 @@ def test_a_file_is_upgraded_when_it_is_opened(path, file_url):
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
     connection.close()
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/a folder? 100%20#1/://jobs.sqlite3")
+    database.check()
+    assert database.file.parent.parent.name == "a folder? 100%20#1"
+    assert database.file.is_file()
+    database.close()
 
 
 def test_a_database_of_a_server_is_upgraded_only_on_request(server_url):
@@ -430,6 +439,7 @@ def test_a_full_disk(file_url):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_file_system_that_refuses_to_write(path, file_url):
     """A limit on the size of files stands for a disk without room: the operating system says no."""
     Store(Database(file_url)).close()
@@ -458,6 +468,7 @@ store.close()
     store.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_only_may_be_read():
     script = """
 import os, sys
@@ -528,6 +539,21 @@ def test_a_server_that_does_not_answer():
     fails(database.check)
     fails(database.upgrade)
     database.close()
+
+
+def test_a_server_whose_driver_is_not_installed():
+    script = """
+import sys
+from chainrule_service.database import Database, DatabaseUnavailable
+sys.modules["psycopg"] = None
+try:
+    Database("postgresql+psycopg://user:secret@host/name").upgrade()
+except DatabaseUnavailable as error:
+    print(error)
+"""
+    error = output(start(script))
+    assert "pip install 'chainrule[service,postgres]'" in error
+    assert "secret" not in error
 
 
 def test_a_server_that_is_away_for_a_while(server_url):

@@ -68,11 +68,22 @@ def test_a_server_keeps_its_data_with_the_users():
         ({"CHAINRULE_LIMIT_NODES": "1000001"}, {}, "limit nodes must be from 1 to 1,000,000"),
         ({"CHAINRULE_LIMIT_KNOTS": "3"}, {}, "CHAINRULE_LIMIT_KNOTS sets no limit; the limits are body_bytes"),
         ({}, {"colour": "red"}, "no setting 'colour'"),
+        ({"CHAINRULE_DATABASE_URL": "mysql://host/name"}, {}, "database_url must begin with postgresql"),
     ],
 )
 def test_wrong_settings(environ, overrides, words):
     with pytest.raises(SettingsError, match=words.replace("(", r"\(")):
         Settings.from_env(environ, **overrides)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_the_database_is_the_one_that_is_named_else_a_file_else_memory(scheme):
+    folder = {"XDG_DATA_HOME": "/srv/ada"}
+    named = Settings.from_env(folder | {"CHAINRULE_DATABASE_URL": f"{scheme}://ada:secret@host/jobs"})
+    assert named.database == "postgresql+psycopg://ada:secret@host/jobs"
+    assert "secret" not in repr(named)
+    assert Settings.from_env(folder).database == "sqlite:////srv/ada/chainrule/chainrule.sqlite3"
+    assert Settings().database is None
 
 
 def test_wrong_limits_and_hosts():

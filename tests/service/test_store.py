@@ -136,6 +136,7 @@ store.close()
 
 
 @shared
+@pytest.mark.slow
 def test_one_idempotency_key_makes_one_job_from_several_processes(url, store):
     processes = [start(SUBMITTER, url) for _ in range(4)]
     for process in processes:
@@ -670,6 +671,7 @@ def test_many_threads(store):
 
 
 @shared
+@pytest.mark.slow
 def test_a_child_process_opens_its_own_connection(url, store):
     """A store that was used before a fork works in parent and child."""
     first, second = queued(store), queued(store)
