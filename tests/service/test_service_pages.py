@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from html.parser import HTMLParser
 
 import pytest
 
 from chainrule_engine import ENGINE, acceleration
 from chainrule_engine.operations import OPERATIONS
+from chainrule_service import workers
 from chainrule_service.app import create_app
+from chainrule_service.database import Database
 from chainrule_service.problems import PROBLEM_TYPES
-from chainrule_service.settings import FIXED_LIMITS, LIMITS
+from chainrule_service.settings import FILE, FIXED_LIMITS, LIMITS
 
 
 def test_the_catalogue_is_the_engines_table(call):
@@ -61,6 +64,8 @@ def test_it_lives_and_is_ready(call):
 def test_not_ready_without_its_folder(call_with, tmp_path, caplog):
     folder = tmp_path / "data"
     call = call_with(data=folder)
+    with closing(Database(f"sqlite:///{folder / FILE}")) as database:
+        workers.announce(database, "here:1", 1)
     assert call("/readyz") == {"status": "ok"}
     for file in folder.iterdir():
         file.unlink()
@@ -79,7 +84,9 @@ def test_not_ready_when_the_database_is_no_database(call_with, tmp_path, caplog)
     problem = call("/v1/jobs", status=503)
     assert "database" not in problem["detail"]
     assert "file is not a database" in caplog.text
-    assert call("/v1/evaluations", {"graph": {"inputs": {"x": 1}, "program": "y = -x"}})["value"] == -1.0
+    # Whether there are keys cannot be known either, so nobody is let in without one.
+    call("/v1/evaluations", {"graph": {"inputs": {"x": 1}, "program": "y = -x"}}, status=503)
+    assert call("/livez") == {"status": "ok"}
 
 
 class Page(HTMLParser):
