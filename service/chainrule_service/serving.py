@@ -196,14 +196,8 @@ def _open(settings: Settings) -> Store:
         store.close()
         advice = ": perhaps it is damaged, or another program's. Move it away, or name another folder with --data or "
         advice = "" if settings.database_url else f"{advice}CHAINRULE_DATA"
-<<<<<<< HEAD
         where = store.database.url.render_as_string()  # without a password
         raise SettingsError(f"the jobs table in {where} cannot be used ({error}){advice}") from None
-=======
-        raise SettingsError(
-            f"the jobs table in {store.database.url.render_as_string()} cannot be used ({error}){advice}"
-        ) from None
->>>>>>> runner
     return store
 
 

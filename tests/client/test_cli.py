@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import threading
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_serve_help_names_every_setting(capsys, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         main(["serve", "--help"])
     assert caught.value.code == 0
-    words = capsys.readouterr().out.replace("=", " ").replace(";", " ").replace(")", " ").replace("(", " ").replace(",", " ").split()
+    words = re.split(r"[\s=;,()]+", capsys.readouterr().out)
     assert {f"CHAINRULE_{name.upper()}" for name in names} <= set(words)
     monkeypatch.setitem(sys.modules, "chainrule_service.settings", None)
     with pytest.raises(SystemExit):
