@@ -70,9 +70,12 @@ def readyz() -> Response:
     for name, check in current_app.extensions["chainrule-readiness"].items():
         try:
             check()
-        except (NotReady, DatabaseUnavailable) as error:
+        except NotReady as error:
             failed.append(f"{name}: {error}")
+            current_app.logger.warning("not ready: %s", failed[-1])
+        except DatabaseUnavailable as error:
+            failed.append(f"{name}: the database cannot be read or written; the server's log has the cause")
+            current_app.logger.warning("not ready: %s: %s", name, error)  # it may name files and hosts
     if failed:
-        current_app.logger.warning("not ready: %s", "; ".join(failed))
         raise RequestError("service-unavailable", "not ready: " + "; ".join(failed))
     return answer({"status": "ok"})
