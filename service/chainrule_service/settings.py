@@ -56,7 +56,7 @@ _TABLE = (
         "evaluation_work",
         5_000_000,
         100_000_000,
-        "nodes times points, and so again per direction, of an evaluation, a whole batch of them, or a training's data",
+        "nodes times points, and so again per direction, of an evaluation or a whole batch of them",
     ),
     Limit(
         "answer_numbers",
