@@ -26,6 +26,7 @@ NOTES = {
     ("div", "∂2"): "two roundings: -z/y, from a z that is rounded already (-x/y² where z is subnormal)",
     ("pow", "∂1"): "y·x^(y-1): the power, the product, and what rounding y - 1 took away, which is put back",
     ("pow", "∂2"): "x^y·log x: three roundings; by √(x^y) where x^y alone overflows or is subnormal",
+    ("tanh", "∂1"): "y + (y - y²), from y = 1 - tanh of the magnitude, out of head and tail; 1.7 from -8 to 8",
     ("sqrt", "∂1"): "two roundings: ½/z, from a z that is rounded already",
 }
 
@@ -79,8 +80,8 @@ TAIL = """
 
 
 def bound(worst: float) -> float:
-    """A round number that other samples stay below: half a unit where that is all, else 0.1 more, in halves."""
-    return math.ceil(2.0 * (worst if worst <= 0.5 else worst + 0.1)) / 2.0
+    """A round number that other samples stay below: half a unit where that is all, else 0.1 or 15 % more, in halves."""
+    return math.ceil(2.0 * (worst if worst <= 0.5 else max(worst + 0.1, 1.15 * worst))) / 2.0
 
 
 def rounded_up(error: float) -> str:

@@ -81,14 +81,20 @@ class Model(Protocol):
     structure   the graph of one point's loss
     initial     the numbers that its parameters start from
     columns     id → one number for each point, for the structure's data
+    tables      the same where it came point by point: tables that stand side by side, with a row of numbers for each
+                point; else empty
     accuracy    None where that has no meaning
     """
 
     structure: Structure
     initial: list[float]
-    columns: dict[str, Column]
+    tables: Sequence[Sequence[Sequence[float]]]
     points: int
     accuracy: Accuracy | None
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """See above."""
 
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
         """Put one number per parameter into the wire's form."""
@@ -117,10 +123,14 @@ class NetworkModel:
             for number in (*row, bias)
         ]
         self.structure = _networks.get(self._inputs, tuple(self._widths), tuple(activations), loss.name)
-        names = [*_names("x", self._inputs), *_names("t", width)]
-        columns = dict(zip(names, map(list, [*zip(*rows, strict=True), *zip(*targets, strict=True)]), strict=True))
-        self.columns = {name: columns[name] for name in self.structure.data}
+        self.tables: Sequence[Sequence[Sequence[float]]] = rows, targets
         self.accuracy: Accuracy | None = Accuracy(loss, _names("t", width))
+
+    @lazy
+    def columns(self) -> dict[str, Column]:
+        """A column for each input and each target."""
+        columns = (list(column) for table in self.tables for column in zip(*table, strict=True))
+        return dict(zip(self.structure.data, columns, strict=True))
 
     def arrange(self, numbers: Sequence[float]) -> dict[str, Any]:
         """Put one number per parameter into the wire's form: layers."""
@@ -149,8 +159,7 @@ def _network(inputs: int, widths: tuple[int, ...], activations: tuple[str, ...],
         output.label = output.label or f"y{number}"
     point_loss = LOSSES[loss].value(outputs, ts).named("loss")
     graph = Graph.from_values([point_loss])
-    # An input that no weight uses does not occur in the graph, and needs no column.
-    data = [value.label for value in (*xs, *ts) if value.label in graph.inputs]
+    data = [value.label for value in (*xs, *ts)]
     parameters = [parameter.label for parameter in mlp.parameters()]
     return Structure(graph, "loss", [output.label for output in outputs], parameters, data)
 
@@ -255,26 +264,25 @@ def _read_targets(targets: list[Any], points: int, width: int, loss: Loss) -> li
     path: Path = ("data", "targets")
     if len(targets) != points:
         raise TrainingError.at(path, f"there are {points} rows of inputs, and {len(targets)} targets")
-    problems: list[Problem] = []
-    rows = []
-    for place, target in enumerate(targets):
-        if len(problems) >= MAX_PROBLEMS:
-            break
-        row = target if isinstance(target, list) else [target]
-        expected = 1 if loss.classes else width
-        if len(row) != expected:
-            what = "one class index" if loss.classes else f"{width} numbers, one per output,"
-            problems.append(Problem((*path, place), f"a target is {what} and this has {len(row)}"))
-            continue
-        wrong = [number for number in row if not loss.accepts(number)]
-        if wrong or (loss.classes and not row[0] < width):
-            upto = f" from 0 to {width - 1}" if loss.classes else ""
-            problems.append(Problem((*path, place), f"{loss.name} takes {loss.takes}{upto}, not {(wrong or row)[0]!r}"))
-            continue
-        rows.append([1.0 if c == row[0] else 0.0 for c in range(width)] if loss.classes else row)
-    if problems:
+    given = [target if isinstance(target, list) else [target] for target in targets]
+    if loss.classes:
+        rows_of = {index: [1.0 if c == index else 0.0 for c in range(width)] for index in range(width)}
+        rows = [rows_of.get(row[0], []) if len(row) == 1 else [] for row in given]
+    else:
+        rows = [row if len(row) == width and all(map(loss.accepts, row)) else [] for row in given]
+    wrong = islice((place for place, row in enumerate(rows) if not row), MAX_PROBLEMS)
+    if problems := [Problem((*path, place), _why_no_target(given[place], width, loss)) for place in wrong]:
         raise TrainingError(problems)
     return rows
+
+
+def _why_no_target(row: list[float], width: int, loss: Loss) -> str:
+    if len(row) != (1 if loss.classes else width):
+        what = "one class index" if loss.classes else f"{width} numbers, one per output,"
+        return f"a target is {what} and this has {len(row)}"
+    wrong = [number for number in row if not loss.accepts(number)]
+    upto = f" from 0 to {width - 1}" if loss.classes else ""
+    return f"{loss.name} takes {loss.takes}{upto}, not {(wrong or row)[0]!r}"
 
 
 class GraphModel:
@@ -321,6 +329,7 @@ class GraphModel:
         if problems:
             raise TrainingError(problems)
         self.columns = columns
+        self.tables: Sequence[Sequence[Sequence[float]]] = ()
         self.accuracy: Accuracy | None = None
         lengths = {name: len(column) for name, column in columns.items()}
         self.points = next(iter(lengths.values()), 1)

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 #: Numbers side by side that a processor handles at once: eight float64 are one vector of AVX-512, two of AVX2.
 LANES = 8
+#: A row of numbers is whole vectors, and perhaps half of one.
+HALF = LANES // 2
 #: The compiled kernels take no more points together.
 LONGEST_BLOCK = 128
 
 
-def in_whole_lanes(count: int) -> int:
-    """Return the least multiple of LANES that is not below a count."""
-    return (count + LANES - 1) // LANES * LANES
+def padded(count: int) -> int:
+    """Return the least multiple of HALF that is not below a count."""
+    return (count + HALF - 1) // HALF * HALF
 
 
 class Wide(NamedTuple):
@@ -95,7 +97,7 @@ class Weights:
     """Where the weights of a dense operation stand among the numbers of a `Schedule`.
 
     Weight i of unit u is at first + u·per_unit + i·per_input; the bias is that of i = inputs. One of the two distances
-    is 1, and the other is a multiple of the lanes, so that a row of weight gradients is whole vectors.
+    is 1, and the other is a multiple of HALF, so that a row of weight gradients is whole vectors.
     """
 
     units: int

@@ -274,11 +274,10 @@ class Training:
     def start(self) -> TrainingState:
         """Return the state before the first step."""
         zeros = [0.0] * len(self.model.initial)
-        rng = random.Random(self._batch_seed)
         return TrainingState(
             parameters=list(self.model.initial),
             slots={name: list(zeros) for name in self._optimiser.slots},
-            random_state=_plain(rng.getstate()) if self._batch_size is not None else None,
+            random_state=None if self._batch_size is None else _plain(random.Random(self._batch_seed).getstate()),
         )
 
     def advance(self, state: TrainingState, steps: int) -> Records:
@@ -302,7 +301,10 @@ class Training:
         kernels = self._find_kernels()
         if self._compiled is None and kernels is not None:
             structure = self.model.structure
-            columns = [self.model.columns[name] for name in structure.data]
+            if self.model.tables:
+                columns = kernels.columns_of(self.model.tables)
+            else:
+                columns = [self.model.columns[name] for name in structure.data]
             fixed = {structure.tape.slots[name]: structure.graph.inputs[name] for name in structure.fixed}
             if structure.program is None:
                 structure.program = kernels.Program(structure.schedule)
@@ -466,13 +468,13 @@ class Training:
     def result(self, state: TrainingState) -> dict[str, Any]:
         """Return the wire's result: histories, parameters, last gradients, predictions for all points, stop reason."""
         compiled = self._find_compiled()
-        if compiled:
-            columns = compiled.predictions(state.parameters)
-        else:
-            columns = self._predictions(self._forward(state.parameters, range(self.model.points)))
+        count = len(self.model.structure.predictions)
         predictions: list[Any] | None = None
-        if columns:
-            predictions = columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns, strict=True)]
+        if compiled and count:
+            predictions = compiled.predictions(state.parameters)
+        elif count:
+            columns = self._predictions(self._forward(state.parameters, range(self.model.points)))
+            predictions = columns[0] if count == 1 else [list(row) for row in zip(*columns, strict=True)]
         return {
             "loss_history": list(state.records.losses),
             "metrics": {name: list(state.records.metrics.get(name, ())) for name in self.metrics},

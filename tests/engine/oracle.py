@@ -116,6 +116,11 @@ def _one_argument(draw: Callable[[random.Random], float] = any_number) -> Callab
     return lambda rng: (draw(rng),)
 
 
+def _nearly_saturating(rng: random.Random) -> float:
+    # 1 - tanh|x|, of which the derivative is made, is hardest to have between 8 and 20.
+    return rng.uniform(-25.0, 25.0) if rng.random() < 0.5 else any_number(rng)
+
+
 def _two_numbers(rng: random.Random) -> Point:
     x = any_number(rng)
     # Every third pair lies close together, where a difference cancels.
@@ -201,7 +206,7 @@ ORACLES: dict[str, Oracle] = {
     "cos": Oracle(_one_argument(), mp.cos, (lambda x: -mp.sin(x),)),
     # tanh x = 2σ(2x) - 1 would cancel; mpmath's own does not, but takes its time over a large argument.
     "tanh": Oracle(
-        _one_argument(),
+        _one_argument(_nearly_saturating),
         lambda x: mp.tanh(max(-_SATURATED, min(_SATURATED, x))),
         (lambda x: 4 * _sigmoid_partial(2 * x),),
     ),

@@ -19,7 +19,7 @@ from chainrule_engine import fusion
 from chainrule_engine.fusion import grouping, schedule
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS, Constant
-from chainrule_engine.schedule import LANES, Copied, Dense, Pull, PullInputs, Schedule, Wide
+from chainrule_engine.schedule import HALF, Copied, Dense, Pull, PullInputs, Schedule, Wide
 from chainrule_engine.tape import Tape
 from chainrule_engine.training import Training
 
@@ -143,9 +143,9 @@ def test_weights_stand_side_by_side_in_whole_vectors() -> None:
     for units, inputs in ((1, 1), (4, 3), (16, 2), (16, 16), (3, 40)):
         found = network(inputs, [units]).model.structure.schedule
         (weights,) = found.weights
-        assert weights.first % LANES == 0
+        assert weights.first % HALF == 0
         assert {weights.per_unit, weights.per_input} >= {1}
-        assert max(weights.per_unit, weights.per_input) % LANES == 0
+        assert max(weights.per_unit, weights.per_input) % HALF == 0
         places = {weights.place(u, i) for u in range(units) for i in range(inputs + 1)}
         assert places == set(found.parameters)
 

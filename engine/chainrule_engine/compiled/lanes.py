@@ -1,8 +1,8 @@
-"""Numbers of a flat array by their place, one at a time or eight side by side.
+"""Numbers of a flat array by their place, one at a time, or eight or four side by side.
 
 Eight float64 fill a vector of AVX-512, two of AVX2, four of SSE2: the compiler cuts them to what the processor has, and
-each of the eight is rounded by itself, so that the bits are those of a loop over them. A multiplication and an addition
-stay two operations with two roundings.
+each of them is rounded by itself, so that the bits are those of a loop over them. A multiplication and an addition stay
+two operations with two roundings.
 
 A place is not checked, and a negative one does not count from the end.
 """
@@ -15,21 +15,23 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-from chainrule_engine.schedule import LANES
+from chainrule_engine.schedule import HALF, LANES
 
 
 class _Lanes(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
+    def __init__(self, count: int) -> None:
+        super().__init__(name=f"Lanes({count})")
+        self.count = count
+
+
+def _vector(count: int) -> Any:
+    return ir.VectorType(ir.DoubleType(), count)
 
 
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(ir.DoubleType(), LANES))
-
-
-_lanes = _Lanes()
+        super().__init__(manager, kind, _vector(kind.count))
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any) -> Any:
@@ -37,9 +39,9 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any
     return builder.gep(data, [place], inbounds=True)
 
 
-def _lanes_address(context: Any, builder: Any, array_type: Any, array: Any, place: Any) -> Any:
+def _lanes_address(context: Any, builder: Any, array_type: Any, count: int, array: Any, place: Any) -> Any:
     address = _address(context, builder, array_type, array, place)
-    return builder.bitcast(address, ir.VectorType(ir.DoubleType(), LANES).as_pointer())
+    return builder.bitcast(address, _vector(count).as_pointer())
 
 
 def _step(context: Any, builder: Any, array_type: Any, array: Any, first: Any, step: Any) -> Any:
@@ -68,45 +70,55 @@ def put(context: Any, array: Any, first: Any, step: Any, number: Any) -> Any:
     return types.void(array, types.intp, types.intp, array.dtype), generate
 
 
-@intrinsic
-def get_lanes(context: Any, array: Any, place: Any) -> Any:
-    """Return the eight numbers from a place on."""
+def _spread(builder: Any, number: Any, count: int) -> Any:
+    kind = _vector(count)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_lanes_address(context, builder, signature.args[0], *args), align=8)
 
-    return _lanes(array, types.intp), generate
+def _made_of(count: int) -> tuple[Any, Any]:
+    lanes = _Lanes(count)
+
+    @intrinsic
+    def get_lanes(context: Any, array: Any, place: Any) -> Any:
+        """Return the numbers from a place on."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(_lanes_address(context, builder, signature.args[0], count, *args), align=8)
+
+        return lanes(array, types.intp), generate
+
+    @intrinsic
+    def same(context: Any, number: Any) -> Any:
+        """Return a number in every lane."""
+        return lanes(types.float64), lambda context, builder, signature, args: _spread(builder, args[0], count)
+
+    return get_lanes, same
+
+
+get_lanes, same = _made_of(LANES)
+get_half, same_half = _made_of(HALF)
 
 
 @intrinsic
 def put_lanes(context: Any, array: Any, place: Any, numbers: Any) -> Any:
-    """Write eight numbers from a place on."""
+    """Write numbers from a place on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _lanes_address(context, builder, signature.args[0], args[0], args[1]), align=8)
+        array_type, _, lanes = signature.args
+        builder.store(args[2], _lanes_address(context, builder, array_type, lanes.count, *args[:2]), align=8)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _lanes), generate
-
-
-def _all(builder: Any, number: Any) -> Any:
-    kind = ir.VectorType(ir.DoubleType(), LANES)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
-    places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
-
-
-@intrinsic
-def same(context: Any, number: Any) -> Any:
-    """Return a number eight times."""
-    return _lanes(types.float64), lambda context, builder, signature, args: _all(builder, args[0])
+    return types.void(array, types.intp, numbers), generate
 
 
 @intrinsic
 def add_product(context: Any, total: Any, factor: Any, numbers: Any) -> Any:
-    """Return total + factor·numbers, where the total and the numbers are eight and the factor is one."""
+    """Return total + factor·numbers, where the total and the numbers are several and the factor is one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fadd(args[0], builder.fmul(_all(builder, args[1]), args[2]))
+        factors = _spread(builder, args[1], signature.return_type.count)
+        return builder.fadd(args[0], builder.fmul(factors, args[2]))
 
-    return _lanes(_lanes, types.float64, _lanes), generate
+    return total(total, types.float64, numbers), generate

@@ -1,7 +1,7 @@
 """The two passes of a training over a block of points: the operations of a `Schedule`, as rows of whole numbers.
 
 All numbers of a block stand in one flat array: row r at r times the block's size, and rows that hold data, which have
-the last numbers, behind the others. A block's size is a multiple of LANES; what stands in the lanes behind the last
+the last numbers, behind the others. A block's size is a multiple of HALF; what stands in the lanes behind the last
 point is computed along, and never enters a sum.
 """
 

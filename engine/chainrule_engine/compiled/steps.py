@@ -16,7 +16,7 @@ from chainrule_engine.compiled.lanes import get, put
 from chainrule_engine.compiled.passes import fill, fill_rows, gather, predicts_right, run_backward, run_forward
 from chainrule_engine.compiled.updates import rates as fill_schedule
 from chainrule_engine.compiled.updates import update
-from chainrule_engine.schedule import in_whole_lanes
+from chainrule_engine.schedule import padded
 
 Array = Any
 
@@ -81,7 +81,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
             low = last_block
             while low >= 0:
                 here = min(block, points - low)
-                size = in_whole_lanes(here)
+                size = padded(here)
                 data = rows * block + (0 if batched else columns.shape[0] * low)
                 if batched:
                     gather(columns, order[s, low : low + here], v, data, size)
@@ -145,7 +145,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         fingerprint
         for low in range(0, points, block):
             here = min(block, points - low)
-            size = in_whole_lanes(here)
+            size = padded(here)
             data = rows * block + (0 if batched else columns.shape[0] * low)
             if batched:
                 gather(columns, np.arange(low, low + here), v, data, size)
@@ -153,7 +153,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
             run_forward(forward, weights, v, numbers, rows, size, data)
             for k in range(predictions.size):
                 for p in range(here):
-                    out[k, low + p] = v[predictions[k] * size + p]
+                    out[low + p, k] = v[predictions[k] * size + p]
 
     @kernel
     def shuffle(randoms: Array, permutations: Array) -> None:

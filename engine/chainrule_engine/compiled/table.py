@@ -22,7 +22,7 @@ from numba.extending import overload as native
 from chainrule_engine.compiled.cache import FINGERPRINT, MODULES, kept_on_disk
 from chainrule_engine.elementary import NAN, basic, circular, powers
 from chainrule_engine.operations import CODES, OPERATIONS, Constant, Operand
-from chainrule_engine.schedule import LANES
+from chainrule_engine.schedule import HALF, LANES
 
 Array = Any
 
@@ -277,20 +277,23 @@ def _row_of_partials(key: int, fingerprint: str) -> Any:
     return run
 
 
-def _row_of_both(code: int, fingerprint: str) -> Any:
-    key = 3 * code
+def _rows_of_both(lanes: int) -> Callable[[int, str], Any]:
+    def make(code: int, fingerprint: str) -> Any:
+        key = 3 * code
 
-    @cfunc(_BOTH_ROW, cache=True)
-    def run(x: Any, z: Any, size: int) -> None:
-        fingerprint
-        xs, zs = carray(x, size), carray(z, size)
-        for p in range(size):
-            x_p = xs[p]
-            z_p = _value(code, x_p, x_p, x_p)
-            zs[p] = z_p
-            xs[p] = _partial_of(key, x_p, x_p, x_p, z_p)
+        @cfunc(_BOTH_ROW, cache=True)
+        def run(x: Any, z: Any, size: int) -> None:
+            fingerprint, lanes
+            xs, zs = carray(x, size), carray(z, size)
+            for p in range(size):
+                x_p = xs[p]
+                z_p = _value(code, x_p, x_p, x_p)
+                zs[p] = z_p
+                xs[p] = _partial_of(key, x_p, x_p, x_p, z_p)
 
-    return run
+        return run
+
+    return make
 
 
 @inlined
@@ -328,22 +331,25 @@ def _call_by_key(name: str, keys: Iterable[int], make: Callable[[int, str], Any]
 
 
 @contextmanager
-def _in_whole_lanes() -> Iterator[None]:
-    """Compile loops that take LANES numbers at once, also where the processor's vectors are shorter.
+def _taking(count: int) -> Iterator[None]:
+    """Compile loops that take so many numbers at once, also where the processor's vectors are shorter.
 
     The functions are long chains of operations that wait for each other: two vectors side by side wait together.
     """
-    binding.set_option("", f"-force-vector-width={LANES}")
+    binding.set_option("", f"-force-vector-width={count}")
     try:
         yield
     finally:
         binding.set_option("", "-force-vector-width=0")
 
 
-with kept_on_disk(), _in_whole_lanes():
+with kept_on_disk(), _taking(LANES):
     _value_call = _call_by_key("value", _VALUES, _row_of_values, 4)
     _partial_call = _call_by_key("partial", _PARTIALS, _row_of_partials, 5)
-    _both_call = _call_by_key("both", sorted(COMPUTED_TOGETHER), _row_of_both, 2)
+    _both_call = _call_by_key("both", sorted(COMPUTED_TOGETHER), _rows_of_both(LANES), 2)
+with kept_on_disk(), _taking(HALF):
+    # A short row has more than this left over of whole vectors, and would take it one by one.
+    _half_call = _call_by_key("both_of_half", sorted(COMPUTED_TOGETHER), _rows_of_both(HALF), 2)
 
 
 @intrinsic
@@ -359,9 +365,23 @@ def run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: 
 
 
 @intrinsic
-def run_both(context: Any, code: Any, x: Any, z: Any, size: Any) -> Any:
-    """Compute `size` values of operation `code` from the address x on, to z, and its derivative to x itself."""
+def _run_whole_of_both(context: Any, code: Any, x: Any, z: Any, size: Any) -> Any:
     return _both_call
+
+
+@intrinsic
+def _run_half_of_both(context: Any, code: Any, x: Any, z: Any, size: Any) -> Any:
+    return _half_call
+
+
+@inlined
+def run_both(code: int, x: int, z: int, size: int) -> None:
+    """Compute `size` values of operation `code` from the address x on, to z, and its derivative to x itself."""
+    whole = size // LANES * LANES
+    if whole > 0:
+        _run_whole_of_both(code, x, z, whole)
+    if whole < size:
+        _run_half_of_both(code, x + 8 * whole, z + 8 * whole, size - whole)
 
 
 @inlined

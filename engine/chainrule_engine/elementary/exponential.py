@@ -105,15 +105,13 @@ def tanh(x: float) -> float:
 
 
 def tanh_derivative(x: float) -> float:
-    """1 - tanh(x)², as y·(2 - y) with y = 1 - tanh|x| = 2 / (n + 2): no cancellation, so right at 20 too."""
+    """1 - tanh(x)², as y + (y - y²) with y = 1 - tanh|x| in head and tail: no cancellation, right at 20 too."""
     a = abs(x)
-    _, _, d, d_tail, k = _tanh_parts(a if a < 374.0 else 374.0)
-    head, tail = quotient(2.0, 0.0, d, d_tail)
-    # The head has 26 bits: its double and its square are exact.
-    s = head + head
-    q = head * head
-    u = s - q
-    value = (u + (((s - u) - q) + tail * ((2.0 - s) - tail))) * power_of_two(k)
+    n, n_tail, d, d_tail, k = _tanh_parts(a if a < 374.0 else 374.0)
+    head, tail = quotient(n, n_tail, d, d_tail)
+    # The head has 26 bits, so that 1 - head is exact; where it is 0, the tail is -2 / (n + 2).
+    y = (1.0 - head) - tail
+    value = (y + (y - y * y)) * power_of_two(k)
     return value if x == x else x
 
 

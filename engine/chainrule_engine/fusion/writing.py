@@ -17,7 +17,7 @@ from chainrule_engine.schedule import (
     Schedule,
     Weights,
     Wide,
-    in_whole_lanes,
+    padded,
 )
 
 #: A sum that starts with a product starts from the one number that an addition does not change.
@@ -61,7 +61,7 @@ class Writer:
             if not group.units:
                 continue
             units, inputs = len(group.units), len(group.units[0].terms)
-            wide_units, wide_inputs = in_whole_lanes(units), in_whole_lanes(inputs + 1)
+            wide_units, wide_inputs = padded(units), padded(inputs + 1)
             if wide_units * (inputs + 1) < wide_inputs * units:
                 weights = Weights(units, inputs, out.size, 1, wide_units)
                 out.size += wide_units * (inputs + 1)
