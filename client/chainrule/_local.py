@@ -8,7 +8,8 @@ alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from ._errors import MissingExtraError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from chainrule_service.keys import Keys
 
 
 def serve(environ: Mapping[str, str], **overrides: Any) -> int:
@@ -118,6 +121,27 @@ def application() -> tuple[WSGIApplication, Callable[[], None]]:
         _explain(error, "Client.local()", "local")
     app = create_app()
     return app, app.extensions["chainrule"].store.close
+
+
+@contextmanager
+def keys(environ: Mapping[str, str], **overrides: Any) -> Iterator[Keys]:
+    """Give the API keys of a service, by way of its database; `None` means "not given".
+
+    Raises:
+        MissingExtraError: the `local` extra is not installed.
+        ValueError: a setting is wrong, or the database cannot be used.
+    """
+    try:
+        from chainrule_service.database import Database, DatabaseUnavailable
+        from chainrule_service.keys import Keys
+        from chainrule_service.settings import Settings
+    except ModuleNotFoundError as error:
+        _explain(error, "the table of keys", "local")
+    with closing(Database(Settings.from_env(environ, **overrides).database)) as database:
+        try:
+            yield Keys(database)
+        except DatabaseUnavailable as error:
+            raise ValueError(f"the database cannot be used: {error}") from None
 
 
 def _explain(error: ModuleNotFoundError, wanted: str, extra: str) -> NoReturn:

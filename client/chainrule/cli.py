@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--insecure",
         action="store_true",
         default=None,
-        help="listen beyond this machine although anyone may then call (CHAINRULE_INSECURE=1)",
+        help="listen beyond this machine although no API key exists and anyone may call (CHAINRULE_INSECURE=1)",
     )
     serve.set_defaults(run=_serve)
 
@@ -137,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
 
     openapi = commands.add_parser("openapi", help="print the service's OpenAPI description")
     openapi.set_defaults(run=_openapi)
+
+    _keys_parsers(commands.add_parser("keys", help="make, list and revoke the API keys of a service"))
 
     version = commands.add_parser("version", help="print the client's version, and a service's with --url")
     version.set_defaults(run=_version)
@@ -181,6 +183,46 @@ def _takes_job_workers(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _keys_parsers(keys: argparse.ArgumentParser) -> None:
+    commands = keys.add_subparsers(required=True, metavar="COMMAND")
+    create = commands.add_parser(
+        "create",
+        help="make a key and print it: it is shown this once",
+        description="Make an API key and print it; nobody can find it out afterwards. From the first key on, the "
+        "service asks everybody for one.",
+    )
+    create.add_argument("name", metavar="NAME", help="who or what it is for")
+    create.add_argument(
+        "--scopes",
+        default="evaluate,jobs,grade",
+        help="what it may do, of evaluate, jobs, grade, staff (default all but staff)",
+    )
+    create.add_argument(
+        "--days", type=float, metavar="N", help="days for which it is good (default: until it is revoked)"
+    )
+    create.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="its own requests_per_minute, work_per_day or concurrent_jobs, where they differ from the service's; may "
+        "be repeated",
+    )
+    create.set_defaults(run=_create_key)
+    listing = commands.add_parser("list", help="print all keys, without their secrets")
+    listing.set_defaults(run=_list_keys)
+    revoke = commands.add_parser("revoke", help="end a key: all servers refuse it within a second")
+    revoke.add_argument("id", metavar="ID", help="as `chainrule keys list` shows it")
+    revoke.set_defaults(run=_revoke_key)
+    for command in (create, listing, revoke):
+        command.add_argument(
+            "--data",
+            metavar="DIR",
+            help="folder of the service's database (CHAINRULE_DATA), unless CHAINRULE_DATABASE_URL is set",
+        )
+        command.set_defaults(parser=command)
+
+
 def _takes_graph(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", nargs="?", metavar="FILE", help=_GRAPH_FILE)
     command.add_argument("--program", metavar="TEXT", help="the graph as text instead, e.g. 'y = x*x'")
@@ -217,6 +259,34 @@ def _doctor(options: argparse.Namespace) -> int:
 def _openapi(options: argparse.Namespace) -> int:
     print(_local.openapi_json().rstrip("\n"))
     return 0
+
+
+def _create_key(options: argparse.Namespace) -> int:
+    limits = {name: _whole(text, item) for item in options.limit for name, _, text in (item.partition("="),)}
+    with _local.keys(os.environ, data=options.data) as keys:
+        key, text = keys.create(options.name, options.scopes.split(","), days=options.days, limits=limits)
+    print(f"key {key.id}, for {', '.join(key.scopes)}; it is shown this once:", file=sys.stderr)
+    print(text)
+    return 0
+
+
+def _whole(text: str, item: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"--limit {item!r} is not of the form NAME=NUMBER, e.g. requests_per_minute=600")
+    return int(text)
+
+
+def _list_keys(options: argparse.Namespace) -> int:
+    with _local.keys(os.environ, data=options.data) as keys:
+        return _show([key.to_dict() for key in keys.listed()])
+
+
+def _revoke_key(options: argparse.Namespace) -> int:
+    with _local.keys(os.environ, data=options.data) as keys:
+        key = keys.revoke(options.id)
+    if key is None:
+        raise ValueError(f"there is no key {options.id!r}; `chainrule keys list` shows all")
+    return _show(key.to_dict())
 
 
 def _version(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from werkzeug.routing import MapAdapter
 
 from chainrule_service import metrics, readiness
 from chainrule_service.access import Access
+from chainrule_service.database import Database
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
 from chainrule_service.keys import Keys
@@ -130,10 +131,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     observed = settings.metrics_port is not None or settings.log_level in ("debug", "info")
     app = (Observed if observed else Application)(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    store = open_store(settings)
+    database = Database(settings.database)
     # Nobody but this process could make a key in its memory, so it does not look for one.
-    keys = None if settings.database is None else Keys(store.database)
-    shared = app.extensions["chainrule"] = Service(settings, store, Access(settings, keys, Rates(store.database)))
+    access = Access(settings, None if settings.database is None else Keys(database), Rates(database))
+    shared = app.extensions["chainrule"] = Service(settings, open_store(database, settings), access)
     app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)

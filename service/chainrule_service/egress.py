@@ -36,7 +36,7 @@ Networks = Sequence[IPv4Network | IPv6Network]
 #: Resolves as `socket.getaddrinfo` does.
 Resolve = Callable[..., Sequence[tuple[Any, ...]]]
 
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
+_HOST = re.compile(r"[a-z0-9_][a-z0-9._-]*|[0-9a-f:.]*:[0-9a-f:.]*")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # all other IPv6 addresses are local, mapped, translated or multicast
 #: Blocks within global unicast that lead elsewhere than they seem to, although `is_global` may admit them.
 _SPECIAL = [
@@ -142,7 +142,7 @@ def post(
     try:
         with _connected(list(addresses), target.port, ends) as connection:
             return _exchange(connection, target, body, headers)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # TLS says ValueError of names that it does not take
         if time.monotonic() >= ends:
             raise NoAnswer(f"no answer within {seconds:g} s") from None
         raise NoAnswer(f"no answer: {str(error) or type(error).__name__}") from None

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chainrule_service import runner
-from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.settings import Settings
 from chainrule_service.store import Claim, worker_name
 from chainrule_service.webhooks import open_store
@@ -33,7 +33,7 @@ def work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     # This thread never waits for `stop`: the handler, which runs in it, could not set what it holds the lock of.
-    store = open_store(settings)
+    store = open_store(Database(settings.database), settings)
     while not stop.is_set() and os.getppid() == parent:
         try:
             claim = store.claim(worker_name(), settings.lease_seconds)

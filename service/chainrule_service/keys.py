@@ -194,7 +194,7 @@ class Keys:
         if key.used_at is not None and abs(now - key.used_at) < _COARSE:
             return
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(durable=False) as connection:
                 connection.execute(sql.update(API_KEYS).where(API_KEYS.c.id == key.id).values(used_at=now))
         except DatabaseUnavailable:
             _log.warning("the use of API key %s could not be recorded", key.id, exc_info=True)

@@ -112,7 +112,8 @@ class Rates:
     def _exchange(self, bucket: _Bucket, owner: str, policy: Policy, amount: int) -> None:
         mine = (RATES.c.owner == owner) & (RATES.c.policy == policy.name)
         second = policy.quota / policy.window  # units that come back in one
-        with self._database.transaction() as connection:
+        # A power cut may give back what was used in the moments before it.
+        with self._database.transaction(durable=False) as connection:
             found = connection.execute(sql.select(RATES.c.full_at).where(mine).with_for_update()).scalar()
             now = self._database.now(connection)
             # No bucket is further from full than an empty one; where it seems so, the clock was set back.

@@ -179,7 +179,7 @@ def _open(settings: Settings) -> Store:
     if settings.database is None:
         raise SettingsError("a server keeps its jobs in a data folder or a database; name a folder with --data")
     # The process that looks after the others must not wait for long.
-    store = open_store(settings, patience=2)
+    store = open_store(Database(settings.database, patience=2), settings)
     try:
         store.check()
     except DatabaseUnavailable as error:
@@ -273,7 +273,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
         def child_exit(server: Any, worker: Any) -> None:
             # The master must not be kept from its other workers for long.
-            store = open_store(self.settings, patience=2)
+            store = open_store(Database(self.settings.database, patience=2), self.settings)
             try:
                 store.expire_worker(worker_name(worker.pid), cause="the server process that ran it died")
             except DatabaseUnavailable:

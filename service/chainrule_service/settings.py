@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 
@@ -144,7 +143,7 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     webhooks: bool = False
-    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhook_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -278,8 +277,8 @@ def _boolean(name: str, value: object) -> bool:
     return word in ("1", "true", "yes")
 
 
-def _networks(name: str, value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def _networks(name: str, value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
-        return tuple(ip_network(network.strip()) for network in value.split(",") if network.strip())
+        return tuple(ipaddress.ip_network(network.strip()) for network in value.split(",") if network.strip())
     except ValueError as error:
         raise SettingsError(f"{name} must be networks like 10.0.0.0/8, separated by commas: {error}") from None

@@ -83,7 +83,8 @@ _DISABLED = {
     "detail": "this URL has answered 410 Gone, and nothing more is sent to it until a replay succeeds",
 }  # fmt: skip
 sql.Index("ix_webhook_deliveries_due", DELIVERIES.c.state, DELIVERIES.c.due)
-sql.Index("ix_webhook_deliveries_url", DELIVERIES.c.owner, DELIVERIES.c.url)
+sql.Index("ix_webhook_deliveries_url", DELIVERIES.c.owner, DELIVERIES.c.url, DELIVERIES.c.finished)
+sql.Index("ix_webhook_deliveries_owner", DELIVERIES.c.owner, DELIVERIES.c.seq)
 SECRETS = sql.Table(
     "webhook_secrets",
     METADATA,
@@ -130,16 +131,12 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def open_store(settings: Settings, patience: float = 30) -> Store:
-    """Return the store that the settings name, whose jobs tell of their end where webhooks are on.
+def open_store(database: Database, settings: Settings) -> Store:
+    """Return the store of a database, whose jobs tell of their end where webhooks are on.
 
     Every process of the service opens its store here: one that did not would end jobs in silence.
-
-    Args:
-        settings: the service's.
-        patience: the seconds to wait for another process that writes.
     """
-    return Store(Database(settings.database, patience), settings, jobs_ended if settings.webhooks else None)
+    return Store(database, settings, jobs_ended if settings.webhooks else None)
 
 
 def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
@@ -153,8 +150,8 @@ def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:
             "id": "msg_" + secrets.token_hex(16), "job_id": job["id"], "owner": job["owner"], "type": event, "url": url,
             "payload": _payload(event, job), "state": "pending", "attempts": 0, "due": clock(), "created": clock(),
         }  # fmt: skip
-        ended = sql.select(DELIVERIES.c.state).where(_endpoint(job["owner"], url) & ~_PENDING)
-        last = ended.order_by(DELIVERIES.c.finished.desc(), DELIVERIES.c.seq.desc()).limit(1)
+        ended = sql.select(DELIVERIES.c.state).where(_endpoint(job["owner"], url) & DELIVERIES.c.finished.is_not(None))
+        last = ended.order_by(DELIVERIES.c.finished.desc()).limit(1)
         if connection.scalar(last) == "disabled":
             delivery |= _DISABLED
         connection.execute(sql.insert(DELIVERIES).values(delivery))
@@ -281,6 +278,9 @@ def deliver_forever(database: Database, settings: Settings, stop: threading.Even
             deliver_due(database, settings, stop)
         except DatabaseUnavailable as error:
             _log.warning("webhooks wait for the database: %s", error)
+            pause = 5.0
+        except Exception:  # whatever is wrong with one message, the others are not given up
+            _log.exception("an attempt to deliver a webhook failed")
             pause = 5.0
 
 

@@ -104,6 +104,7 @@ def test_urls_that_may_be_named(url: str):
         ("https://user:secret@example.org/", "user's name"),
         ("https://public.example\\@127.0.0.1/", "user's name"),
         ("https:///hook", "host"),
+        ("https://.example.org/", "host"),
         ("https://%31%32%37.0.0.1/", "host"),
         ("https://[fe80::1%25eth0]/", "host"),
         ("https://[::1/", "cannot be read"),

@@ -63,6 +63,9 @@ def test_a_server_keeps_its_data_with_the_users():
         ({"CHAINRULE_WORKERS": "0"}, {}, "workers must be from 1"),
         ({"CHAINRULE_THREADS": "1"}, {}, "threads must be from 2"),
         ({"CHAINRULE_INSECURE": "maybe"}, {}, "insecure must be one of"),
+        ({"CHAINRULE_WEBHOOKS": "maybe"}, {}, "webhooks must be one of"),
+        ({"CHAINRULE_WEBHOOK_NETWORKS": "10.0.0.0/33"}, {}, "webhook_networks must be networks like 10.0.0.0/8"),
+        ({"CHAINRULE_WEBHOOK_NETWORKS": "10.0.0.1/8"}, {}, "has host bits set"),
         ({"CHAINRULE_LIMIT_NODES": "many"}, {}, "CHAINRULE_LIMIT_NODES must be a whole number"),
         ({"CHAINRULE_LIMIT_NODES": "0"}, {}, "limit nodes must be from 1 to 1,000,000"),
         ({"CHAINRULE_LIMIT_NODES": "1000001"}, {}, "limit nodes must be from 1 to 1,000,000"),
@@ -73,6 +76,14 @@ def test_a_server_keeps_its_data_with_the_users():
 def test_wrong_settings(environ, overrides, words):
     with pytest.raises(SettingsError, match=words.replace("(", r"\(")):
         Settings.from_env(environ, **overrides)
+
+
+def test_webhooks_are_off_and_reach_no_network_of_ours_unless_told():
+    assert not Settings().webhooks
+    assert Settings().webhook_networks == ()
+    told = Settings.from_env({"CHAINRULE_WEBHOOKS": "1", "CHAINRULE_WEBHOOK_NETWORKS": "10.0.0.0/8, fd00::/8"})
+    assert told.webhooks
+    assert [str(network) for network in told.webhook_networks] == ["10.0.0.0/8", "fd00::/8"]
 
 
 def test_wrong_limits_and_hosts():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ipaddress
 import json
 import os
@@ -337,16 +338,12 @@ def process(url: str, program: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.fixture
-def shared(store: Store, url: str | None) -> tuple[Store, str]:
-    if url is None:
-        pytest.skip("a memory is not shared by processes")
-    return store, url
+in_several_processes = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 
 
+@in_several_processes
 @pytest.mark.slow
-def test_deliverers_in_several_processes_send_each_message_once(shared: tuple[Store, str]):
-    store, url = shared
+def test_deliverers_in_several_processes_send_each_message_once(store: Store, url: str):
     with receiver(answers(200)) as there:
         for number in range(40):
             end(store, there.url, owner=f"owner{number % 3}")
@@ -356,9 +353,9 @@ def test_deliverers_in_several_processes_send_each_message_once(shared: tuple[St
     assert sorted(there.header("webhook-id")) == sorted(delivery["id"] for delivery in deliveries(store))
 
 
-def test_the_end_of_a_job_and_its_message_are_recorded_together_or_not_at_all(shared: tuple[Store, str]):
+@in_several_processes
+def test_the_end_of_a_job_and_its_message_are_recorded_together_or_not_at_all(store: Store, url: str):
     """The process is killed when both are written, before either is committed."""
-    store, url = shared
     submission = store.submit(job("https://example.org/"), claimed_by="other:1", lease=60)
     store.expire_worker("other:1")
     program = """
@@ -384,9 +381,9 @@ store.finish(claim, result={})
     assert len(deliveries(store)) == 1
 
 
-def test_a_deliverer_that_dies_leaves_the_message_to_another(shared: tuple[Store, str]):
+@in_several_processes
+def test_a_deliverer_that_dies_leaves_the_message_to_another(store: Store, url: str):
     """It is killed when the receiver has the message, before it has the answer."""
-    store, url = shared
 
     def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
         if number == 1:
@@ -549,3 +546,26 @@ def test_wrong_webhooks(webhook: dict[str, Any], path: tuple[Any, ...], words: s
 def test_webhooks_are_off_by_default():
     with pytest.raises(InvalidInput, match="CHAINRULE_WEBHOOKS=1"):
         webhooks.check({"url": "https://example.org/", "events": list(EVENTS)}, Settings())
+
+
+# ---------------------------------------------------------------------------------------------------- the service whole
+
+
+def test_every_store_of_the_service_tells():
+    """A process that opened its store in another way would end jobs in silence."""
+    package = Path(webhooks.__file__).parent
+    made = {
+        module.relative_to(package).as_posix()
+        for module in package.rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Store"
+    }
+    assert made == {"webhooks.py"}
+
+
+def test_a_store_tells_where_webhooks_are_on():
+    for settings, told in ((SETTINGS, 1), (Settings(), 0)):
+        store = webhooks.open_store(Database(None), settings)
+        end(store, "https://example.org/")
+        assert len(deliveries(store)) == told
+        store.close()

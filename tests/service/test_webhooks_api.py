@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.service.conftest import Call, caller
 from chainrule_engine import ENGINE
 from chainrule_service import webhooks
 from chainrule_service.app import create_app
+from chainrule_service.keys import Keys
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store
 
@@ -114,6 +116,34 @@ def test_anothers_is_not_there(call: Call, store: Store):
     assert call("/v1/webhook-deliveries")["data"] == []
     call(f"/v1/webhook-deliveries/{delivery['id']}", status=404)
     call(f"/v1/webhook-deliveries/{delivery['id']}/replay", raw=b"", status=404)
+
+
+def test_each_key_sees_its_own_deliveries_and_secret(tmp_path: Path):
+    application = create_app(Settings(data=tmp_path, webhooks=True))
+    store, call = application.extensions["chainrule"].store, caller(application)
+    keys = Keys(store.database)
+    (first, as_first), (_, as_second), (_, as_third) = (
+        (key, {"Authorization": f"Bearer {text}"})
+        for key, text in (
+            keys.create("first", ["jobs"]),
+            keys.create("second", ["jobs"]),
+            keys.create("third", ["evaluate"]),
+        )
+    )
+    job_id = ended(store, owner=first.id)
+    [delivery] = call("/v1/webhook-deliveries", headers=as_first)["data"]
+    assert delivery["job"] == job_id
+    itself = delivery["links"]["self"]
+    assert call("/v1/webhook-deliveries", headers=as_second)["data"] == []
+    call(itself, headers=as_second, status=404)
+    call(f"{itself}/replay", raw=b"", headers=as_second, status=404)
+    assert call(itself, headers=as_first)["id"] == delivery["id"]
+    [mine], [theirs] = (call("/v1/webhook-secret", headers=headers)["secrets"] for headers in (as_first, as_second))
+    assert mine != theirs
+    assert webhooks.signing_secrets(store.database, first.id) == [mine]
+    call("/v1/webhook-secret", headers=as_third, status=403)
+    call("/v1/webhook-secret", status=401)
+    store.close()
 
 
 def test_the_secret_and_its_rotation(call: Call, store: Store):

@@ -11,7 +11,7 @@ from flask_smorest import Blueprint
 
 from chainrule_service import webhooks
 from chainrule_service.documented import documented, or_null, record, ref
-from chainrule_service.exchange import answer, owner, service, takes_query, whole_number_parameter
+from chainrule_service.exchange import answer, needs, owner, service, takes_query, whole_number_parameter
 from chainrule_service.fields import Envelope, JsonSchema
 from chainrule_service.problems import RequestError
 from chainrule_service.store import iso
@@ -76,6 +76,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
         {"name": "job", "schema": {"type": "string"}, "description": "Only those about the job with this id."},
     ),
 )
+@needs("jobs")
 def list_deliveries() -> Response:
     """List the deliveries, newest first."""
     shared = service()
@@ -99,13 +100,15 @@ def list_deliveries() -> Response:
 
 @blueprint.get("/v1/webhook-deliveries/<delivery_id>")
 @documented(answers={200: ("The delivery.", ref("WebhookDelivery"))}, errors=(404,))
+@needs("jobs")
 def get_delivery(delivery_id: str) -> Response:
     """Return a delivery."""
     return answer(_to_wire(_find(delivery_id)))
 
 
 @blueprint.post("/v1/webhook-deliveries/<delivery_id>/replay")
-@documented(answers={202: ("It is pending again.", ref("WebhookDelivery"))}, errors=(404, 409))
+@documented(answers={202: ("It is pending again.", ref("WebhookDelivery"))}, errors=(404, 409, 411))
+@needs("jobs")
 def replay_delivery(delivery_id: str) -> Response:
     """Send a message once more, whatever became of it, with the same id and as many attempts as the first time."""
     shared = service()
@@ -120,13 +123,15 @@ def replay_delivery(delivery_id: str) -> Response:
 
 @blueprint.get("/v1/webhook-secret")
 @documented(answers={200: ("The secrets.", ref("WebhookSecrets"))})
+@needs("jobs")
 def get_secret() -> Response:
     """Return what messages to you are signed with; your first call, or your first message, makes it."""
     return answer({"secrets": webhooks.signing_secrets(service().store.database, owner())})
 
 
 @blueprint.post("/v1/webhook-secret/rotate")
-@documented(answers={200: ("The new secret, and the one before.", ref("WebhookSecrets"))})
+@documented(answers={200: ("The new secret, and the one before.", ref("WebhookSecrets"))}, errors=(411,))
+@needs("jobs")
 def rotate_secret() -> Response:
     """Replace the secret; for a day, messages carry signatures by the new one and the one before."""
     return answer({"secrets": webhooks.rotate(service().store.database, owner())})

@@ -32,7 +32,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_webhook_deliveries_job_id", "webhook_deliveries", ["job_id"])
     op.create_index("ix_webhook_deliveries_due", "webhook_deliveries", ["state", "due"])
-    op.create_index("ix_webhook_deliveries_url", "webhook_deliveries", ["owner", "url"])
+    op.create_index("ix_webhook_deliveries_url", "webhook_deliveries", ["owner", "url", "finished"])
+    op.create_index("ix_webhook_deliveries_owner", "webhook_deliveries", ["owner", "seq"])
     op.create_table(
         "webhook_secrets",
         sql.Column("owner", sql.String(64), primary_key=True),

@@ -1,0 +1,345 @@
+"""Who may do what: keys over HTTP, their scopes and quotas, from the open service to the closed one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import time
+
+import pytest
+
+from chainrule_service.access import Access, _Failures
+from chainrule_service.app import create_app, openapi_json
+from chainrule_service.database import Database
+from chainrule_service.documented import NEURON
+from chainrule_service.keys import SCOPES, Keys
+from chainrule_service.rates import Rates
+from chainrule_service.settings import Settings
+
+PUBLIC = {
+    "/", "/docs", "/livez", "/openapi.json", "/problems/<slug>", "/readyz", "/static/<path:filename>",
+    "/v1/limits", "/v1/operations", "/v1/version",
+}  # fmt: skip
+EVALUATION = {"graph": NEURON}
+#: Long enough for an open service, and for a process that knows a key, to look again.
+A_LOOK = 0.6
+
+
+class Closed:
+    """A service of its own with keys, called in this process as a server's worker calls it."""
+
+    def __init__(self, folder, **limits):
+        self.settings = Settings(data=folder, limits=limits)
+        self.app = create_app(self.settings)
+        self.shared = self.app.extensions["chainrule"]
+        self.database = Database(self.settings.database)
+        self.keys = Keys(self.database)
+
+    def key(self, *scopes, **options):
+        return self.keys.create("a test", scopes or SCOPES, **options)[1]
+
+    def call(self, method, path, key=None, *, address="192.0.2.1", headers=None, **options):
+        headers = {**(headers or {}), **({"Authorization": f"Bearer {key}"} if key else {})}
+        environ = {"REMOTE_ADDR": address}
+        return self.app.test_client().open(path, method=method, headers=headers, environ_overrides=environ, **options)
+
+    def evaluate(self, key=None, **options):
+        return self.call("POST", "/v1/evaluations", key, json=EVALUATION, **options)
+
+    def close(self):
+        self.database.close()
+        self.shared.store.close()
+
+
+@pytest.fixture
+def closed(tmp_path):
+    with contextlib.closing(Closed(tmp_path)) as service:
+        yield service
+
+
+def problem(answer, status):
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    return answer.json
+
+
+def quotas(answer):
+    """Return what the headers tell: name → (quota, window, left, seconds)."""
+    policies = re.findall(r'"(\w+)";q=(\d+);w=(\d+)(?:, |$)', answer.headers["RateLimit-Policy"])
+    standings = re.findall(r'"(\w+)";r=(\d+);t=(\d+)(?:, |$)', answer.headers["RateLimit"])
+    assert [name for name, *_ in policies] == [name for name, *_ in standings]
+    return {p[0]: tuple(map(int, (*p[1:], *s[1:]))) for p, s in zip(policies, standings, strict=True)}
+
+
+# ---------------------------------------------------------------------------------------------------- open and closed
+
+
+def test_without_keys_everybody_is_let_in(closed):
+    answer = closed.evaluate()
+    assert answer.status_code == 200
+    assert "RateLimit" not in answer.headers
+    assert closed.evaluate("whatever a client sends").status_code == 200
+
+
+def test_a_first_key_closes_the_service_within_a_second(closed):
+    assert closed.evaluate().status_code == 200
+    key = closed.key()
+    time.sleep(A_LOOK)
+    assert problem(closed.evaluate(), 401)["type"] == "/problems/unauthorized"
+    assert closed.evaluate(key).status_code == 200
+
+
+def test_it_stays_closed_when_the_last_key_is_revoked(closed):
+    key = closed.key()
+    closed.keys.revoke(closed.keys.listed()[0].id)
+    assert "revoked" in problem(closed.evaluate(key), 401)["detail"]
+    time.sleep(A_LOOK)
+    problem(closed.evaluate(), 401)
+
+
+@pytest.mark.parametrize("private", [{"host": "127.0.0.1"}, {"host": "::1"}, {"host": "0.0.0.0", "insecure": True}])
+def test_where_it_is_open(tmp_path, private):
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'db'}")) as database:
+        for keys in (None, Keys(database)):
+            assert Access(Settings(**private), keys, Rates(database)).is_open()
+            assert not Access(Settings(host="0.0.0.0"), keys, Rates(database)).is_open()
+        Keys(database).create("ada", ["jobs"])
+        assert not Access(Settings(**private), Keys(database), Rates(database)).is_open()
+
+
+def test_what_was_open_stays_open_while_the_database_is_away(closed, tmp_path, caplog):
+    assert closed.evaluate().status_code == 200
+    for file in tmp_path.iterdir():
+        file.unlink()
+    time.sleep(A_LOOK)
+    assert closed.evaluate().status_code == 200
+    assert "cannot be found out now" in caplog.text
+
+
+def test_what_was_closed_stays_closed_while_the_database_is_away(closed, tmp_path):
+    key = closed.key()
+    assert closed.evaluate(key).status_code == 200
+    for file in tmp_path.iterdir():
+        file.unlink()
+    time.sleep(A_LOOK)
+    problem(closed.evaluate(), 401)
+    answer = closed.evaluate(key)
+    assert problem(answer, 503)["type"] == "/problems/service-unavailable"
+    assert answer.headers["Retry-After"]
+
+
+# ---------------------------------------------------------------------------------------------------- who
+
+
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"Authorization": ""}, "Bearer"),
+        ({"Authorization": "Basic YTpi"}, "Bearer"),
+        ({"X-Api-Key": "KEY"}, "Bearer"),
+        ({"Authorization": "KEY"}, "Bearer"),
+        ({"Authorization": "Bearer"}, 'Bearer error="invalid_token"'),
+        ({"Authorization": "Bearer KEY KEY"}, 'Bearer error="invalid_token"'),
+        ({"Authorization": "Bearer KEYx"}, 'Bearer error="invalid_token"'),
+        ({"Authorization": "Bearer \xff"}, 'Bearer error="invalid_token"'),
+    ],
+)
+def test_what_is_no_good_key(closed, headers, challenge):
+    key = closed.key()
+    answer = closed.evaluate(headers={name: text.replace("KEY", key) for name, text in headers.items()})
+    assert problem(answer, 401)["detail"]
+    assert answer.headers["WWW-Authenticate"] == challenge
+    assert "RateLimit" not in answer.headers
+    assert key not in answer.get_data(as_text=True)
+
+
+def test_a_key_in_the_address_is_none(closed):
+    key = closed.key()
+    problem(closed.call("POST", f"/v1/evaluations?api_key={key}", json=EVALUATION), 401)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_may_be_written_in_any_case(closed, scheme):
+    assert closed.evaluate(headers={"Authorization": f"{scheme}  {closed.key()} "}).status_code == 200
+
+
+def test_nothing_is_read_of_a_body_that_comes_without_a_key(closed):
+    closed.key()
+    problem(closed.call("POST", "/v1/evaluations", data=b"{", content_type="text/plain"), 401)
+
+
+# ---------------------------------------------------------------------------------------------------- what for
+
+
+def test_every_view_says_what_it_needs(app):
+    """Deny by default: a view that says nothing is closed to all keys, and fails this test."""
+    needed = {}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint != "static":
+            view = app.view_functions[rule.endpoint]
+            assert hasattr(view, "scope"), f"{rule} does not say which scope it needs (exchange.needs)"
+            needed.setdefault(rule.rule, set()).add(view.scope)
+    assert {path for path, scopes in needed.items() if None in scopes} == PUBLIC - {"/static/<path:filename>"}
+    assert set().union(*needed.values()) <= {None, *SCOPES}
+
+
+def test_every_path_is_closed_without_the_scope_that_it_needs(closed):
+    keys = {scope: closed.key(*(SCOPES.keys() - {scope})) for scope in SCOPES}
+    tried = 0
+    for rule in closed.app.url_map.iter_rules():
+        path = re.sub("<[^>]+>", "x", rule.rule)
+        for method in rule.methods - {"OPTIONS"}:
+            anonymous = closed.call(method, path)
+            if rule.rule in PUBLIC:
+                assert anonymous.status_code in (200, 404)
+                continue
+            scope = closed.app.view_functions[rule.endpoint].scope
+            if method == "HEAD":
+                assert anonymous.status_code == 401
+                continue
+            problem(anonymous, 401)
+            answer = closed.call(method, path, keys[scope])
+            told = problem(answer, 403)
+            assert (told["type"], told["scope"]) == ("/problems/forbidden", scope)
+            assert repr(scope) in told["detail"]
+            assert answer.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
+            tried += 1
+    assert tried >= 7
+
+
+def test_a_view_that_says_nothing_is_closed_to_every_key(closed):
+    closed.app.add_url_rule("/v1/forgotten", view_func=lambda: "open")
+    assert closed.call("GET", "/v1/forgotten").status_code == 200
+    key = closed.key()
+    time.sleep(A_LOOK)
+    assert "nobody has said" in problem(closed.call("GET", "/v1/forgotten", key), 403)["detail"]
+
+
+def test_the_description_tells_the_scopes(app):
+    description = json.loads(openapi_json())
+    assert description["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint == "static":
+            continue
+        scope = app.view_functions[rule.endpoint].scope
+        path = description["paths"][re.sub("<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)]
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            operation = path[method.lower()]
+            assert operation.get("security") == ([{"key": [scope]}, {}] if scope else None)
+            assert ({"401", "403", "429"} <= operation["responses"].keys()) is bool(scope)
+
+
+# ---------------------------------------------------------------------------------------------------- how much
+
+
+def test_requests_up_to_the_limit_and_not_one_more(closed):
+    key = closed.key(limits={"requests_per_minute": 5})
+    answers = [closed.evaluate(key) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert [quotas(answer)["requests"][:3] for answer in answers] == [(5, 60, left) for left in (4, 3, 2, 1, 0)]
+    refused = closed.evaluate(key)
+    told = problem(refused, 429)
+    assert told["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    assert told["violated-policies"] == ["requests"]
+    quota, window, left, seconds = quotas(refused)["requests"]
+    assert (quota, window, left) == (5, 60, 0)
+    assert 1 <= seconds <= 12
+    assert int(refused.headers["Retry-After"]) >= seconds
+    assert closed.evaluate(closed.key()).status_code == 200
+
+
+def test_the_limit_of_the_settings_counts_where_a_key_has_none(tmp_path):
+    with contextlib.closing(Closed(tmp_path, requests_per_minute=3)) as closed:
+        key, own = closed.key(), closed.key(limits={"requests_per_minute": 4})
+        assert [closed.evaluate(key).status_code for _ in range(4)] == [200] * 3 + [429]
+        assert [closed.evaluate(own).status_code for _ in range(5)] == [200] * 4 + [429]
+
+
+def test_a_request_beyond_its_scope_counts_too(closed):
+    key = closed.key("jobs", limits={"requests_per_minute": 2})
+    assert [closed.evaluate(key).status_code for _ in range(3)] == [403, 403, 429]
+
+
+def test_public_pages_cost_nothing(closed):
+    key = closed.key(limits={"requests_per_minute": 1})
+    assert [closed.call("GET", "/v1/limits", key).status_code for _ in range(3)] == [200] * 3
+    assert closed.evaluate(key).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "work"),
+    [
+        ("/v1/evaluations", EVALUATION, 10),
+        ("/v1/evaluations/batch", {"items": [EVALUATION] * 3}, 30),
+        ("/v1/gradient-checks", EVALUATION, 10),
+        ("/v1/jobs", {"type": "evaluation", "spec": EVALUATION}, 10),
+    ],
+)
+def test_work_is_charged(closed, path, body, work):
+    # The neuron has 10 inputs and nodes. In a second a tenth of a unit comes back.
+    key = closed.key(limits={"work_per_day": 10_000})
+    before, after = (quotas(closed.call("POST", path, key, json=body))["work"] for _ in range(2))
+    assert (before[:2], after[:2]) == ((10_000, 86_400),) * 2
+    assert before[2] - after[2] >= work - 1
+
+
+def test_work_up_to_the_limit_and_not_one_more(closed):
+    key = closed.key(limits={"work_per_day": 39})
+    answers = [closed.evaluate(key) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429]
+    assert problem(answers[-1], 429)["violated-policies"] == ["work"]
+    assert int(answers[-1].headers["Retry-After"]) > 60
+
+
+def test_more_work_than_a_whole_day_has_is_never_possible(closed):
+    told = problem(closed.evaluate(closed.key(limits={"work_per_day": 5})), 422)
+    assert (told["type"], told["limit"], told["maximum"]) == ("/problems/limit-exceeded", "work_per_day", 5)
+
+
+def test_two_workers_share_the_quota(tmp_path):
+    with contextlib.closing(Closed(tmp_path)) as one, contextlib.closing(Closed(tmp_path)) as other:
+        key = one.key(limits={"requests_per_minute": 9})
+        answers = [service.evaluate(key).status_code for service in itertools.islice(itertools.cycle([one, other]), 11)]
+        assert answers == [200] * 9 + [429] * 2
+
+
+# ---------------------------------------------------------------------------------------------------- failures
+
+
+def test_an_address_with_many_bad_keys_waits_and_good_keys_behind_it_do_not(closed):
+    good = closed.key()
+    assert closed.evaluate(good).status_code == 200
+    answers = [closed.evaluate("cr_wrong") for _ in range(22)]
+    assert [answer.status_code for answer in answers] == [401] * 20 + [429] * 2
+    assert problem(answers[-1], 429)["violated-policies"] == ["failures"]
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 3
+    assert closed.evaluate(good).status_code == 200
+    assert closed.evaluate("cr_wrong", address="192.0.2.2").status_code == 401
+
+
+def test_requests_without_a_key_are_no_failures(closed):
+    key = closed.key()
+    assert {closed.evaluate().status_code for _ in range(30)} == {401}
+    assert closed.evaluate(key).status_code == 200
+
+
+def test_failures_take_bounded_memory_and_are_forgiven():
+    failures = _Failures()
+    for _ in range(20):
+        assert failures.wait("10.0.0.1") == 0
+        failures.note("10.0.0.1")
+    assert failures.wait("10.0.0.1") == 3
+    for number in range(10_050):
+        failures.note(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}x")
+    assert len(failures._full_at) == 10_000
+    assert failures.wait("10.0.0.1") == 0
+
+
+def test_a_network_of_ipv6_is_one_address():
+    failures = _Failures()
+    for number in range(20):
+        failures.note(f"2001:db8::{number:x}")
+    assert failures.wait("2001:db8::ffff") > 0
+    assert failures.wait("2001:db8:0:1::1") == 0
