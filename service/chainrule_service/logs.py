@@ -53,6 +53,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it tells of itself alone
 
 
 @contextmanager
@@ -70,9 +71,9 @@ def job_lines(*, job_id: str, attempt: int, request_id: str | None) -> Iterator[
 
 def _add_place(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Add the ids of the request and of the job that the line is about."""
-    if answered := request_id():
-        event["request_id"] = answered
     event.update(_JOB.get())
+    if answered := request_id():  # also for a job that runs in it
+        event["request_id"] = answered
     return event
 
 
