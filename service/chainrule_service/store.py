@@ -37,7 +37,6 @@ STATES = ("queued", "running", "cancelling", *TERMINAL)
 
 _log = logging.getLogger(__name__)
 
-_LIVE = sql.text("state IN ('queued', 'running')")  # in words, not parameters: so are the indexes' conditions
 JOBS = sql.Table(
     "jobs",
     METADATA,
@@ -77,11 +76,21 @@ JOBS = sql.Table(
     sql.Column("result", sql.JSON(none_as_null=True)),
     sqlite_autoincrement=True,  # a number is never given twice, so no page shows a job twice
 )
-sql.Index("ix_jobs_claim", JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq, sqlite_where=_LIVE, postgresql_where=_LIVE)
-sql.Index("ix_jobs_turn", JOBS.c.owner, JOBS.c.priority, JOBS.c.turn, sqlite_where=_LIVE, postgresql_where=_LIVE)
-sql.Index("ix_jobs_state", JOBS.c.state, JOBS.c.seq)
-sql.Index("ix_jobs_owner", JOBS.c.owner, JOBS.c.seq)
-sql.Index("ix_jobs_finished", JOBS.c.finished)
+#: Of all jobs these are few; what looks for them says so in these words, and uses the small indexes.
+_LIVE = JOBS.c.finished.is_(None)
+_QUEUED = _LIVE & JOBS.c.token.is_(None)
+
+
+def _index(name: str, *columns: Any, where: sql.ColumnElement[bool] | None = None) -> None:
+    sql.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+_index("ix_jobs_claim", JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq, JOBS.c.owner, where=_LIVE)
+_index("ix_jobs_turn", JOBS.c.owner, JOBS.c.priority, JOBS.c.turn, where=_LIVE)
+_index("ix_jobs_deadline", JOBS.c.deadline, where=_LIVE & JOBS.c.deadline.is_not(None))
+_index("ix_jobs_finished", JOBS.c.finished, where=JOBS.c.finished.is_not(None))
+_index("ix_jobs_state", JOBS.c.state, JOBS.c.seq)
+_index("ix_jobs_owner", JOBS.c.owner, JOBS.c.seq)
 sql.Index("uq_jobs_idempotency_key", JOBS.c.owner, JOBS.c.idempotency_key, unique=True)
 
 
@@ -426,9 +435,7 @@ class Store:
         For dispatch by messages, which may be lost: whoever calls this sends one for each. A job that is queued is due
         so many seconds after its submission, one whose worker is gone at once, and each again so many seconds later.
         """
-        due = sql.or_(
-            (JOBS.c.state == "queued") & _long_since(JOBS.c.created, after), (JOBS.c.state == "running") & _LEASE_ENDED
-        )
+        due = sql.or_(JOBS.c.token.is_(None) & _long_since(JOBS.c.created, after), _LEASE_ENDED)
         chosen = (
             sql.select(JOBS.c.seq)
             .where(_LIVE, due, _long_since(sql.func.coalesce(JOBS.c.rung, 0), after))
@@ -508,23 +515,25 @@ class Store:
 
     def queue_position(self, job_id: str) -> int | None:
         """Return how many queued jobs come before this one, or None if it is not queued."""
-        mine, others = JOBS.alias("mine"), JOBS
-        earlier = (others.c.turn < mine.c.turn) | (others.c.turn == mine.c.turn) & (others.c.seq < mine.c.seq)
-        before = (others.c.priority > mine.c.priority) | (others.c.priority == mine.c.priority) & earlier
-        count = sql.select(sql.func.count()).where(others.c.state == "queued", before).scalar_subquery()
+        mine = JOBS.alias("mine")
+        earlier = (JOBS.c.turn < mine.c.turn) | (JOBS.c.turn == mine.c.turn) & (JOBS.c.seq < mine.c.seq)
+        before = (JOBS.c.priority > mine.c.priority) | (JOBS.c.priority == mine.c.priority) & earlier
+        count = sql.select(sql.func.count()).select_from(JOBS).where(_QUEUED, before).scalar_subquery()
         with self.database.transaction(reads=True) as connection:
             position = connection.scalar(sql.select(count).where(mine.c.id == job_id, mine.c.state == "queued"))
         return None if position is None else int(position)
 
     def counts(self) -> Counts:
         """Return how many jobs there are."""
-        by_state = sql.select(JOBS.c.state, JOBS.c.cancel, sql.func.count()).group_by(JOBS.c.state, JOBS.c.cancel)
-        oldest = sql.select(clock() - sql.func.min(JOBS.c.created)).where(JOBS.c.state == "queued")
+        by_state = sql.select(JOBS.c.state, sql.func.count().label("jobs")).group_by(JOBS.c.state)
+        cancelling = sql.select(sql.func.count()).where(_in_state("cancelling"))
+        oldest = sql.select(clock() - JOBS.c.created).where(JOBS.c.state == "queued").order_by(JOBS.c.seq).limit(1)
         states = dict.fromkeys(STATES, 0)
         with self.database.transaction(reads=True) as connection:
-            for state, cancel, count in connection.execute(by_state):
-                states["cancelling" if state == "running" and cancel else state] += count
+            states |= {row.state: row.jobs for row in connection.execute(by_state)}
+            states["cancelling"] = connection.scalar(cancelling) or 0
             age = connection.scalar(oldest)
+        states["running"] -= states["cancelling"]
         return Counts(states, max(0.0, age or 0.0))
 
     def check(self) -> None:
@@ -655,7 +664,7 @@ def _turn() -> Any:
 
     That is after its owner's last; but no owner comes before what is next now, so nobody saves up turns.
     """
-    queued = sql.and_(_LIVE, JOBS.c.state == "queued", JOBS.c.priority == _parameter("of_priority"))
+    queued = sql.and_(_QUEUED, JOBS.c.priority == _parameter("of_priority"))
     own = sql.select((sql.func.max(JOBS.c.turn) + 1).label("turn")).where(
         queued, JOBS.c.owner == _parameter("of_owner")
     )
@@ -683,27 +692,27 @@ _INSERT_SPEC = sql.insert(SPECS)
 
 def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     """Return the statement that takes the first of the wanted jobs that may run."""
-    running = (
-        sql.select(JOBS.c.owner, sql.func.count().label("jobs"))
+    most = sql.func.coalesce(sql.func.min(JOBS.c.concurrent_jobs), _parameter("most_jobs"))
+    busy = (
+        sql.select(JOBS.c.owner)
         .where(JOBS.c.state == "running", ~_LEASE_ENDED, ~JOBS.c.inline)
         .group_by(JOBS.c.owner)
-        .subquery("running")
+        .having(sql.func.count() >= most)
+        .correlate(None)
     )
-    most = sql.func.coalesce(JOBS.c.concurrent_jobs, _parameter("most_jobs", JOBS.c.concurrent_jobs))
     first = (
         sql.select(JOBS.c.seq)
-        .outerjoin(running, running.c.owner == JOBS.c.owner)
         .where(
             _LIVE,
             wanted,
-            (JOBS.c.state == "queued") | _LEASE_ENDED & ~JOBS.c.cancel,
+            JOBS.c.token.is_(None) | _LEASE_ENDED & ~JOBS.c.cancel,
             JOBS.c.attempts < _parameter("most_attempts"),
             JOBS.c.deadline.is_(None) | (JOBS.c.deadline > clock()),
-            sql.func.coalesce(running.c.jobs, 0) < most,
+            JOBS.c.owner.not_in(busy),
         )
         .order_by(*_ORDER)
         .limit(1)
-        .with_for_update(of=JOBS, skip_locked=True)
+        .with_for_update(skip_locked=True)
         .correlate(None)
     )
     values = _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))

@@ -6,15 +6,12 @@ again.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sql
 from alembic import op
 
 revision = "0001"
 down_revision = None
 
-_LIVE = sql.text("state IN ('queued', 'running')")
 _SECONDS = "CAST(strftime('%s', {0}) AS REAL) + CAST('0' || substr({0}, 20, 7) AS REAL)"
 _SAME = "seq, id, type, spec_digest, engine, attempts, progress, failure, result"
 
@@ -81,12 +78,12 @@ def _make() -> None:
         sql.Column("result", sql.JSON),
         sqlite_autoincrement=True,
     )
-    live: dict[str, Any] = {"sqlite_where": _LIVE, "postgresql_where": _LIVE}
-    op.create_index("ix_jobs_claim", "jobs", [sql.text("priority DESC"), "turn", "seq"], **live)
-    op.create_index("ix_jobs_turn", "jobs", ["owner", "priority", "turn"], **live)
+    _index("ix_jobs_claim", sql.text("priority DESC"), "turn", "seq", "owner", where="finished IS NULL")
+    _index("ix_jobs_turn", "owner", "priority", "turn", where="finished IS NULL")
+    _index("ix_jobs_deadline", "deadline", where="finished IS NULL AND deadline IS NOT NULL")
+    _index("ix_jobs_finished", "finished", where="finished IS NOT NULL")
     op.create_index("ix_jobs_state", "jobs", ["state", "seq"])
     op.create_index("ix_jobs_owner", "jobs", ["owner", "seq"])
-    op.create_index("ix_jobs_finished", "jobs", ["finished"])
     op.create_index("uq_jobs_idempotency_key", "jobs", ["owner", "idempotency_key"], unique=True)
     op.create_table("specs", _job_id(), sql.Column("spec", sql.JSON, nullable=False))
     op.create_table("checkpoints", _job_id(), sql.Column("state", sql.LargeBinary, nullable=False))
@@ -98,6 +95,11 @@ def _make() -> None:
         sql.Column("metrics", sql.JSON, nullable=False),
         sql.Column("numbers", sql.LargeBinary, nullable=False),
     )
+
+
+def _index(name: str, *columns: str | sql.TextClause, where: str) -> None:
+    condition = sql.text(where)
+    op.create_index(name, "jobs", list(columns), sqlite_where=condition, postgresql_where=condition)
 
 
 def _job_id() -> sql.Column[str]:
