@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ def serve(settings: Settings) -> int:
         def web() -> None:
             for lock in locks:
                 lock.close()
+            # gunicorn leaves a copy of the descriptor that it is given to the garbage collector.
+            warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
             Server(settings, app, listener.detach()).run()
 
         def job_worker() -> None:

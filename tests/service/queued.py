@@ -71,3 +71,13 @@ def check_exact(store: Store, job: dict[str, Any], wanted: dict[str, Any]) -> No
     history = store.history(job["id"])
     assert list(history.losses) == wanted["loss_history"]
     assert {name: list(column) for name, column in history.metrics.items()} == wanted["metrics"]
+
+
+def worker_of(store: Store, job_id: str) -> int:
+    """Return the process that runs a job, once one does."""
+
+    def look() -> Any:
+        job = store.get(job_id, brief=True)
+        return job and job["worker"]
+
+    return int(until(look, "a worker has the job").rpartition(":")[2])

@@ -18,26 +18,17 @@ import urllib.error
 import urllib.request
 
 import pytest
+from tests.service.queued import check_exact, ended, open_store, settings_for, undisturbed, worker_of
+from tests.service.servers import ENVIRON, SCRIPT, Server
 
-from chainrule_service.database import Database
 from chainrule_service.documented import NEURON
 from chainrule_service.serving import check_address, serve
 from chainrule_service.settings import Settings, SettingsError
-from chainrule_service.store import Store
 from chainrule_service.training import NETWORK_EXAMPLE
 
-SCRIPT = """
-import json, os, sys
-from chainrule_service.serving import serve
-from chainrule_service.settings import Settings
-try:
-    sys.exit(serve(Settings.from_env(os.environ, **json.loads(sys.argv[1]))))
-except ValueError as error:
-    sys.exit(f"chainrule serve: {error}")
-"""
 #: A server whose first worker is told to end while it starts; each worker that gets as far as serving says so.
 ENDED_WHILE_STARTING = """
-import json, os, signal, sys
+import json, os, signal, socket, sys
 from chainrule_service.app import create_app
 from chainrule_service.serving import Server
 from chainrule_service.settings import Settings
@@ -56,72 +47,10 @@ class Early(Server):
         self.cfg.set("post_worker_init", lambda worker: print("worker", worker.age, "serves", flush=True))
 
 settings = Settings.from_env(os.environ, **json.loads(sys.argv[1]))
-Early(settings, lambda: create_app(settings)).run()
+listener = socket.create_server(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+Early(settings, create_app(settings), listener.detach()).run()
 """
-ENVIRON = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
-
-
-class Server:
-    """A server in a process group of its own, which is gone when the block ends, whatever happened in it."""
-
-    def __init__(self, folder, script=SCRIPT, *, environment=None, **overrides):
-        settings = {"port": 0, "workers": 1, "data": str(folder)} | overrides
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", script, json.dumps(settings)],
-            env=ENVIRON | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def __enter__(self):
-        self.line = self.process.stdout.readline()
-        found = re.search(r"http://\S+:(\d+)", self.line)
-        if not found:
-            self.__exit__()
-            pytest.fail(f"the server did not start: {self.line} {self.errors}")
-        self.port = int(found[1])
-        return self
-
-    def __exit__(self, *_):
-        self.stop(signal.SIGTERM)
-
-    def stop(self, number, timeout=100):
-        """Signal the master, wait for it, and return its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            _, self.errors = self.process.communicate(timeout=timeout)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.returncode
-
-    def call(self, path, data=None):
-        body = None if data is None else json.dumps(data).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
-
-    def worker(self, folder):
-        """Return the process that runs the one job in the table."""
-        store = Store(Database(f"sqlite:///{folder}/chainrule.sqlite3"))
-        try:
-            (job,) = store.page(2)
-        finally:
-            store.close()
-        return int(job["worker"].rpartition(":")[2])
-
-    def send(self, raw, *, half_close=False):
-        """Send bytes and return everything that comes back until the server ends the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            connection.sendall(raw)
-            if half_close:
-                connection.shutdown(socket.SHUT_WR)
-            received = b""
-            while part := connection.recv(65536):
-                received += part
-        return received
 
 
 @pytest.fixture(scope="module")
@@ -300,34 +229,32 @@ def running_job(server):
         yield connection
 
 
-def claimed(folder):
-    """Claim the one job in the table, as a job worker would."""
-    store = Store(Database(f"sqlite:///{folder}/chainrule.sqlite3"))
-    try:
-        return store.claim("test:1", 60)
-    finally:
-        store.close()
+def check_the_one_job(folder, *, attempts):
+    """Wait until the one job in the table has ended, and insist that nothing ever happened to it."""
+    with contextlib.closing(open_store(settings_for(folder))) as store:
+        job = ended(store, store.page(2)[0]["id"])
+        check_exact(store, job, undisturbed(job["spec"]))
+        assert job["attempts"] == attempts
 
 
-def test_a_job_that_was_killed_with_its_server_can_be_taken_over(tmp_path):
+@pytest.mark.slow
+def test_a_job_that_was_killed_with_its_server_goes_on_with_the_next_one(tmp_path):
     with Server(tmp_path) as server, running_job(server):
         os.killpg(server.process.pid, signal.SIGKILL)
         server.stop(signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while (claim := claimed(tmp_path)) is None:
-        assert time.monotonic() < deadline, "its lease never ends"
-    assert claim.attempt == 2
+    with Server(tmp_path):
+        check_the_one_job(tmp_path, attempts=2)
 
 
-def test_a_job_whose_process_was_killed_can_be_taken_over(tmp_path):
+@pytest.mark.slow
+def test_a_job_whose_process_was_killed_goes_on_in_a_job_worker(tmp_path):
     with Server(tmp_path) as server:
         with running_job(server) as connection:
-            os.kill(server.worker(tmp_path), signal.SIGKILL)
+            (job,) = server.call("/v1/jobs")["data"]
+            with contextlib.closing(open_store(settings_for(tmp_path))) as store:
+                os.kill(worker_of(store, job["id"]), signal.SIGKILL)
             assert connection.recv(100) == b""
-        deadline = time.monotonic() + 30
-        while (claim := claimed(tmp_path)) is None:
-            assert time.monotonic() < deadline, "its lease never ends"
-        assert claim.attempt == 2
+        check_the_one_job(tmp_path, attempts=2)
         assert server.call("/v1/evaluations", {"graph": NEURON})["digest"]
         assert server.stop(signal.SIGTERM) == 0
         assert "SIGKILL" in server.errors

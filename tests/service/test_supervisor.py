@@ -1,0 +1,282 @@
+"""What happens to jobs when processes die, stand still or are told to end: real processes, killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from tests.service.queued import (
+    STEPS_A_SECOND,
+    check_exact,
+    ended,
+    network,
+    open_store,
+    settings_for,
+    submit,
+    undisturbed,
+    until,
+    worker_of,
+)
+from tests.service.servers import ENVIRON, Server
+
+from chainrule_engine import acceleration
+from chainrule_service.store import worker_name
+from chainrule_service.supervisor import cause_of_death
+
+#: `chainrule worker`, in a process that the test can tell from the job workers that it starts.
+WORKERS = "import sys; from chainrule.cli import main; sys.exit(main(['worker', *sys.argv[1:]]))"
+
+
+@contextmanager
+def job_workers(folder, number=1, **environment):
+    """Run `chainrule worker`, and give its process; at the end of the block it is told to end, and does."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKERS, "--data", str(folder), "--job-workers", str(number)],
+        env=ENVIRON | environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        _, process.errors = process.communicate(timeout=60)
+        assert process.returncode == 0, process.errors
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+
+
+@pytest.fixture
+def store(tmp_path):
+    with closing(open_store(settings_for(tmp_path))) as store:
+        store.check()
+        yield store
+
+
+def long_training(seconds):
+    """Return the specification of a training that takes about so long on a machine that does nothing else."""
+    return network(int(seconds * STEPS_A_SECOND["compiled" if acceleration.load() else "python"]))
+
+
+def step_of(store, job_id):
+    job = store.get(job_id, brief=True)
+    return job["progress"]["step"] if job["progress"] else 0
+
+
+def begun(store, job_id, after=0):
+    """Wait for progress, and return the step."""
+    return until(lambda: max(step_of(store, job_id) - after, 0), "the job comes forward") + after
+
+
+# ------------------------------------------------------------------------------------------------- workers that die
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_is_killed_goes_on_at_once(tmp_path, store):
+    """In half a second it is another's; its history is exact, its bits are those of an undisturbed run."""
+    spec = long_training(3)
+    with job_workers(tmp_path, 2) as process:
+        job_id = submit(store, spec)
+        begun(store, job_id)
+        killed = worker_of(store, job_id)
+        os.kill(killed, signal.SIGKILL)
+        began = time.monotonic()
+        until(lambda: store.get(job_id, brief=True)["worker"] not in (None, worker_name(killed)), "another has it")
+        assert time.monotonic() - began < 0.5
+        job = ended(store, job_id)
+    check_exact(store, job, undisturbed(spec))
+    assert job["attempts"] == 2
+    assert "was killed by SIGKILL" in process.errors
+
+
+@pytest.mark.slow
+def test_the_only_worker_is_started_anew(tmp_path, store):
+    spec = long_training(2)
+    with job_workers(tmp_path, 1):
+        job_id = submit(store, spec)
+        begun(store, job_id)
+        killed = worker_of(store, job_id)
+        os.kill(killed, signal.SIGKILL)
+        assert until(lambda: other_than(worker_of(store, job_id), killed), "a new process has it") != killed
+        check_exact(store, ended(store, job_id), undisturbed(spec))
+
+
+def other_than(pid, former):
+    return pid if pid != former else None
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_its_worker_three_times_is_failed(tmp_path, store):
+    with job_workers(tmp_path, 1):
+        job_id = submit(store, long_training(60))
+        killed = 0
+        for _ in range(3):
+            killed = until(lambda: other_than(worker_of(store, job_id), killed), "a new process has it")  # noqa: B023
+            os.kill(killed, signal.SIGSEGV)
+        job = ended(store, job_id)
+    assert (job["state"], job["attempts"]) == ("failed", 3)
+    assert (job["failure"]["code"], job["failure"]["fault"]) == ("worker-lost", "service")
+    assert "was killed by SIGSEGV" in job["failure"]["detail"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_stood_still_past_its_lease_writes_nothing(tmp_path, store):
+    spec = long_training(2)
+    with job_workers(tmp_path, 2, CHAINRULE_LEASE_SECONDS="1") as process:
+        job_id = submit(store, spec)
+        begun(store, job_id)
+        stopped = worker_of(store, job_id)
+        os.kill(stopped, signal.SIGSTOP)
+        until(lambda: other_than(worker_of(store, job_id), stopped), "another has it")
+        os.kill(stopped, signal.SIGCONT)
+        job = ended(store, job_id)
+        check_exact(store, job, undisturbed(spec))
+        assert job["attempts"] == 2
+        # It lives, and takes other jobs.
+        os.kill(stopped, 0)
+    assert f"attempt 1 at job {job_id} has lost it" in process.errors
+
+
+# ---------------------------------------------------------------------------------------------- the end, and the start
+
+
+@pytest.mark.slow
+def test_everything_is_told_to_end_during_20_jobs_and_started_anew(tmp_path, store):
+    specs = [network(200 * (number + 1) if number % 2 else 40_000, batch_seed=number) for number in range(20)]
+    with job_workers(tmp_path, 2):
+        ids = [submit(store, spec) for spec in specs]
+        until(lambda: any(store.get(job_id, brief=True)["state"] == "succeeded" for job_id in ids), "one has ended")
+    states = store.counts().states
+    assert states["running"] == 0
+    assert states["queued"] > 0
+    with job_workers(tmp_path, 2):
+        for job_id, spec in zip(ids, specs, strict=True):
+            job = ended(store, job_id)
+            check_exact(store, job, undisturbed(spec))
+            assert job["attempts"] == 1  # to give a job back is no failure of it
+
+
+@pytest.mark.slow
+def test_the_supervisor_is_killed_and_started_anew_at_once(tmp_path, store):
+    """The new server gets the address and the folder, whatever the old one's processes still do."""
+    spec = long_training(4)
+    with Server(tmp_path, job_workers=2) as server:
+        job_id = submit(store, spec)
+        begun(store, job_id)
+        old = worker_of(store, job_id)
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        with Server(tmp_path, job_workers=2, port=server.port) as anew:
+            assert anew.call("/livez") == {"status": "ok"}
+            job = ended(store, job_id)
+            check_exact(store, job, undisturbed(spec))
+            until(lambda: not is_alive(old), "the old worker has ended")
+            assert anew.stop(signal.SIGTERM) == 0
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_gunicorn_is_killed_and_started_anew(tmp_path):
+    """The address stays taken meanwhile: connections wait, and none is refused."""
+    with Server(tmp_path, job_workers=1) as server:
+        assert server.call("/livez") == {"status": "ok"}
+        masters = [pid for pid in children(server.process.pid) if children(pid)]
+        assert len(masters) == 1
+        os.kill(masters[0], signal.SIGKILL)
+        for _ in range(20):
+            assert server.call("/livez") == {"status": "ok"}
+        until(lambda: any(children(pid) for pid in children(server.process.pid)), "a new gunicorn has workers")
+        assert server.call("/livez") == {"status": "ok"}
+        assert server.stop(signal.SIGTERM) == 0
+    assert "gunicorn (process" in server.errors
+
+
+@pytest.mark.slow
+def test_a_hangup_replaces_every_process_but_the_supervisor(tmp_path, store):
+    spec = long_training(2)
+    with Server(tmp_path, job_workers=1) as server:
+        job_id = submit(store, spec)
+        begun(store, job_id)
+        old = worker_of(store, job_id)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: not is_alive(old), "the job worker has ended")
+        assert server.call("/livez") == {"status": "ok"}
+        job = ended(store, job_id)
+        check_exact(store, job, undisturbed(spec))
+        assert job["attempts"] == 1
+        assert server.stop(signal.SIGTERM) == 0
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+# ------------------------------------------------------------------------------------------------- cancel, and limits
+
+
+@pytest.mark.slow
+def test_a_cancel_takes_effect_within_half_a_second(tmp_path, store):
+    with job_workers(tmp_path, 1):
+        job_id = submit(store, long_training(60))
+        begun(store, job_id)
+        began = time.monotonic()
+        store.cancel(job_id)
+        job = ended(store, job_id)
+        assert time.monotonic() - began < 0.5
+    assert job["state"] == "cancelled"
+    assert len(store.history(job_id).losses) == job["progress"]["step"]
+
+
+def wide_evaluation(nodes, points):
+    """Return a specification with so many numbers in each of so many nodes."""
+    program = "\n".join(f"n{i + 1} = tanh(n{i}) + x" for i in range(nodes // 2))
+    return {"graph": {"inputs": {"n0": 0.5, "x": [p / points for p in range(points)]}, "program": program}}
+
+
+@pytest.mark.slow
+def test_more_memory_than_a_job_may_have_is_its_failure(tmp_path, store):
+    with job_workers(tmp_path, 1, CHAINRULE_LIMIT_JOB_MEMORY=str(40 << 20), CHAINRULE_ENGINE="python"):
+        too_large = submit(store, wide_evaluation(40, 25_000), "evaluation")
+        job = ended(store, too_large)
+        assert (job["state"], job["failure"]["code"], job["attempts"]) == ("failed", "out-of-memory", 1)
+        worker = submit(store, network(5))  # the process has survived it, and can do with less
+        assert ended(store, worker)["state"] == "succeeded"
+
+
+@pytest.mark.slow
+def test_a_chunk_that_takes_longer_than_a_job_may_is_ended_from_outside(tmp_path, store):
+    """Plain Python takes much longer than a second for this, and looks up nowhere on the way."""
+    environment = {"CHAINRULE_LIMIT_JOB_SECONDS": "1", "CHAINRULE_ENGINE": "python"}
+    limits = {"CHAINRULE_LIMIT_EVALUATION_WORK": "100000000", "CHAINRULE_LIMIT_ANSWER_NUMBERS": "10000000"}
+    with job_workers(tmp_path, 1, **environment, **limits):
+        job = ended(store, submit(store, wide_evaluation(400, 20_000), "evaluation"))
+        assert (job["state"], job["failure"]["code"], job["attempts"]) == ("failed", "time-limit", 1)
+        assert ended(store, submit(store, network(5)))["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (3 << 8, "ended with exit code 3"),
+        (signal.SIGKILL, "was killed by SIGKILL, perhaps for want of memory"),
+        (signal.SIGSEGV, "was killed by SIGSEGV"),
+    ],
+)
+def test_how_a_process_died_is_said_in_words(status, words):
+    assert cause_of_death(status) == words
