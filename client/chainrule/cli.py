@@ -215,11 +215,7 @@ def _keys_parsers(keys: argparse.ArgumentParser) -> None:
     revoke.add_argument("id", metavar="ID", help="as `chainrule keys list` shows it")
     revoke.set_defaults(run=_revoke_key)
     for command in (create, listing, revoke):
-        command.add_argument(
-            "--data",
-            metavar="DIR",
-            help="folder of the service's database (CHAINRULE_DATA), unless CHAINRULE_DATABASE_URL is set",
-        )
+        _takes_database(command)
         command.set_defaults(parser=command)
 
 

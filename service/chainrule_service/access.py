@@ -135,6 +135,10 @@ class Access:
         """
         self._take(caller, "work", "work_per_day", 86_400, max(work, 1))
 
+    def give_back(self, caller: Caller, work: int) -> None:
+        """Take back that work was counted."""
+        self._rates.give_back(caller.key.id, "work", work)
+
     def _take(self, caller: Caller, name: str, limit: str, window: int, amount: int) -> None:
         quota = caller.key.limits.get(limit) or self._settings.limits[limit]
         if amount > quota:

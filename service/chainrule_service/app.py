@@ -84,8 +84,11 @@ class Application(Flask):
         return function
 
     def full_dispatch_request(self) -> Response:
+        """Answer the request."""
+        return self._answer(request_ctx.request)
+
+    def _answer(self, request: Request) -> Response:
         """Answer the request, in whatever way it goes."""
-        request = request_ctx.request
         try:
             guard(request, self.extensions["chainrule"])
             returned = self.dispatch_request()
@@ -107,12 +110,11 @@ class Application(Flask):
 class Observed(Application):
     """The application with its requests timed and logged; another class, so that without this nobody pays for it."""
 
-    def full_dispatch_request(self) -> Response:
+    def _answer(self, request: Request) -> Response:
         """Answer the request, then count it, and write a line about it."""
         begun = time.perf_counter()
-        response = super().full_dispatch_request()
+        response = super()._answer(request)
         seconds = time.perf_counter() - begun
-        request = request_ctx.request
         # What found no route is counted under one name, whatever methods and paths are tried.
         method, route = (request.method, request.url_rule.rule) if request.url_rule else ("other", "none")
         metrics.REQUESTS.observe(seconds, method, route, str(response.status_code))

@@ -121,6 +121,13 @@ def charge(work: int) -> None:
         service().access.charge(caller, work)
 
 
+def give_back(work: int) -> None:
+    """Take back that work was charged, which is not going to be done."""
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        service().access.give_back(caller, work)
+
+
 def needs(scope: str | None) -> Callable[[View], View]:
     """Declare which scope of an API key a view needs; None opens it to everybody. Without, nobody's key opens it."""
 

@@ -102,6 +102,12 @@ class Rates:
             left = min(int(there) - amount, policy.quota)
             return Standing(policy, left, math.ceil(max(bucket.full_at - now, 0.0)))
 
+    def give_back(self, owner: str, name: str, amount: int) -> None:
+        """Give back units that this process took and nobody used."""
+        bucket = self._buckets[owner, name]
+        with bucket.lock:
+            bucket.held += amount
+
     def _refill(self, bucket: _Bucket, owner: str, policy: Policy, amount: int) -> None:
         """Take units out of the bucket in the database: enough for `amount` if there are, and more for later."""
         try:

@@ -43,8 +43,7 @@ def serve(settings: Settings) -> int:
     Raises:
         SettingsError: the address is open to others, there is no API key and nobody said that this is meant, or it
             cannot be had, or the data folder or the database cannot be used, or another server uses the folder, or
-            CHAINRULE_ENGINE names no
-            engine.
+            CHAINRULE_ENGINE names no engine.
     """
     check_address(settings)
     _check_engine()

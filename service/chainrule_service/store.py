@@ -251,11 +251,6 @@ class Store:
         claim = None if claimed_by is None else _claim(recorded, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
 
-    def submitted(self, owner: str, key: str) -> bool:
-        """Tell whether a job was submitted with this idempotency key."""
-        with self.database.transaction(reads=True) as connection:
-            return _by_key(connection, owner, key) is not None
-
     # ------------------------------------------------------------------------------------------------ running
 
     def claim(self, worker: str, lease: float, job_id: str | None = None) -> Claim | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,24 @@ def neuron() -> dict[str, Any]:
     return copy
 
 
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
+    """The URL of a database that nobody else uses, without tables; None stands for memory."""
+    if request.param == "postgresql":
+        with postgresql() as url:
+            yield url
+    else:
+        yield None if request.param == "memory" else f"sqlite:///{tmp_path / 'chainrule.sqlite3'}"
+
+
+@pytest.fixture
+def database(url: str | None) -> Iterator[Database]:
+    """That database, with tables."""
+    with closing(Database(url)) as database:
+        database.upgrade()
+        yield database
+
+
 @dataclass(frozen=True)
 class Queue:
     """A service whose jobs other processes may take: in a test, a thread does, and only inside `working`."""
@@ -154,20 +171,3 @@ def queue_with(settings_of_a_queue: dict[str, Any]) -> Iterator[Callable[..., Qu
 @pytest.fixture
 def queue(queue_with: Callable[..., Queue]) -> Queue:
     return queue_with()
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def url(request, tmp_path):
-    """Where a database is that nobody else uses."""
-    if request.param == "postgresql":
-        with postgresql() as url:
-            yield url
-    else:
-        yield None if request.param == "memory" else f"sqlite:///{tmp_path / 'chainrule.sqlite3'}"
-
-
-@pytest.fixture
-def database(url):
-    with contextlib.closing(Database(url)) as database:
-        database.upgrade()
-        yield database

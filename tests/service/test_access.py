@@ -343,3 +343,79 @@ def test_a_network_of_ipv6_is_one_address():
         failures.note(f"2001:db8::{number:x}")
     assert failures.wait("2001:db8::ffff") > 0
     assert failures.wait("2001:db8:0:1::1") == 0
+
+
+# ---------------------------------------------------------------------------------------------------- whose
+
+
+def submit(closed, key, **headers):
+    """Return the record of a job that has ended, in the form of the wire."""
+    answer = closed.call("POST", "/v1/jobs", key, json={"type": "evaluation", "spec": EVALUATION}, headers=headers)
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    return answer.json
+
+
+def test_what_a_key_did_is_its_own(closed):
+    ours, theirs = closed.key(), closed.key()
+    job = submit(closed, ours)
+    assert closed.call("GET", job["links"]["self"], ours).json == job
+    assert [entry["id"] for entry in closed.call("GET", "/v1/jobs", ours).json["data"]] == [job["id"]]
+    assert closed.call("GET", "/v1/jobs", theirs).json["data"] == []
+
+
+def test_another_keys_objects_are_not_there_on_any_route(closed):
+    """Every path that names an object, by every method: to another key it is as if there were none."""
+    ours, theirs = closed.key(), closed.key()
+    job = submit(closed, ours)
+    tried = 0
+    for rule in closed.app.url_map.iter_rules():
+        if not rule.arguments or rule.rule in PUBLIC:
+            continue
+        path, missing = (re.sub("<[^>]+>", name, rule.rule) for name in (job["id"], "job_" + "0" * 32))
+        for method in rule.methods - {"OPTIONS", "HEAD"}:
+            body = {"json": {}} if method in ("POST", "PUT", "PATCH") else {}
+            told, as_if = (problem(closed.call(method, where, theirs, **body), 404) for where in (path, missing))
+            assert told["type"] == as_if["type"] == "/problems/not-found"
+            assert told["detail"].replace(job["id"], "job_" + "0" * 32) == as_if["detail"]
+            tried += 1
+    assert tried >= 4
+    assert closed.call("GET", job["links"]["self"], ours).json == job
+
+
+def test_two_keys_may_choose_the_same_idempotency_key(closed):
+    ours, theirs = closed.key(), closed.key()
+    first, again, other = (submit(closed, key, **{"Idempotency-Key": '"once"'}) for key in (ours, ours, theirs))
+    assert first["id"] == again["id"] != other["id"]
+
+
+def test_a_replay_uses_up_no_work(closed):
+    key = closed.key(limits={"work_per_day": 39})
+    assert len({submit(closed, key, **{"Idempotency-Key": '"once"'})["id"] for _ in range(6)}) == 1
+
+
+def test_jobs_of_before_the_first_key_are_nobodys(closed):
+    job = submit(closed, None)
+    key = closed.key()
+    time.sleep(A_LOOK)
+    problem(closed.call("GET", job["links"]["self"], key), 404)
+
+
+def test_a_batch_beyond_the_quota_is_told_item_by_item(closed):
+    key = closed.key(limits={"work_per_day": 25})
+    items = [{"type": "evaluation", "spec": EVALUATION}] * 4
+    answer = closed.call("POST", "/v1/jobs/batch", key, json={"items": items})
+    assert answer.status_code == 200
+    told = [entry["job"]["type"] if "job" in entry else entry["problem"]["status"] for entry in answer.json["data"]]
+    assert told == ["evaluation", "evaluation", 429, 429]
+
+
+def test_a_keys_own_limit_of_concurrent_jobs_goes_with_its_jobs(closed):
+    key = closed.key(limits={"concurrent_jobs": 1})
+    items = [{"type": "evaluation", "spec": EVALUATION}] * 2
+    assert closed.call("POST", "/v1/jobs/batch", key, json={"items": items}).status_code == 200
+    store = closed.shared.store
+    claim = store.claim("a test:1", 60)
+    assert claim is not None
+    assert store.claim("a test:1", 60) is None
+    store.finish(claim, result={})
+    assert store.claim("a test:1", 60) is not None

@@ -23,6 +23,7 @@ from chainrule_service.exchange import (
     answer,
     charge,
     flag_parameter,
+    give_back,
     needs,
     own_limit,
     owner,
@@ -305,6 +306,7 @@ def create_job() -> Response:
     if flag_parameter("validate_only"):
         return answer({"type": task.type, "cost": task.cost, "memory": task.memory, "inline": inline})
     key = idempotency_key(request.headers.get("Idempotency-Key"))
+    charge(task.cost)
     submission = _submit(task, options, (key, _sha256(body)) if key else None, inline=inline)
     job, waited = _ended(submission.job, wanted)
     applied = ["respond-async"] if wanted.respond_async and not inline else []
@@ -351,6 +353,11 @@ def create_jobs() -> Response:
     data, replayed = [], False
     for place, entry in enumerate(read):
         if isinstance(entry, tuple):
+            try:
+                charge(entry[0].cost)
+            except (RequestError, LimitExceeded) as error:
+                data.append({"problem": problem_of(error, under=("items", place))})
+                continue
             # No key holds a line feed, so that of an item is nobody's else.
             named = (f"{key}\n{place}", digest) if key else None
             submission = _submit(*entry, named, inline=not shared.has_workers)
@@ -387,21 +394,16 @@ def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
 def _submit(
     task: jobs.Task, options: dict[str, Any], idempotency: tuple[str, str] | None, *, inline: bool
 ) -> Submission:
-    """Record a job, and run it if that is to be done here.
+    """Record a job whose work has been charged, and run it if that is to be done here.
 
     Raises:
-        RequestError: the idempotency key is that of another request (422) or of one that is being answered (409); the
-            quota of the API key is used up (429).
-        LimitExceeded: it may not do as much in a whole day.
+        RequestError: the idempotency key is that of another request (422) or of one that is being answered (409).
     """
     shared = service()
     row = jobs.record_of(task) | options
     row |= {"owner": owner(), "request_id": request_id(), "concurrent_jobs": own_limit("concurrent_jobs")}
     claimed_by = worker_name() if inline else None
     with shared.room_for(task.cost) if inline else nullcontext():
-        # What is asked for again is paid for already.
-        if not (owner() and idempotency and shared.store.submitted(owner(), idempotency[0])):
-            charge(task.cost)
         submission = shared.store.submit(
             row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
         )
@@ -410,6 +412,7 @@ def _submit(
             return submission._replace(job=find(submission.job["id"]))
     job = submission.job
     if not submission.new and idempotency is not None:
+        give_back(task.cost)
         if job["body_sha256"] != idempotency[1]:
             detail = "the header Idempotency-Key names a request with another body; give each request its own key"
             raise RequestError("idempotency-key-reused", detail)
@@ -502,6 +505,10 @@ def _filters(given: Mapping[str, str]) -> dict[str, Any]:
     return filters
 
 
+#: Times are told in whole microseconds: a job is not newer than the time that is told of it.
+_HALF_A_MICROSECOND = 5e-7
+
+
 def _moment(text: str) -> float:
     """Return the seconds since 1970 of a time in the format of RFC 3339.
 
@@ -511,7 +518,7 @@ def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped arrives as a space
         if moment.tzinfo is not None:
-            return moment.timestamp()
+            return moment.timestamp() + _HALF_A_MICROSECOND
     except (ValueError, OverflowError):
         pass
     detail = "created_after must be a time with its zone, such as 2026-01-31T12:00:00Z"
@@ -549,7 +556,7 @@ def get_job(job_id: str) -> Response:
         200: ("The job, which has ended: it was not running, or had ended before.", ref("Job")),
         202: ("The job, whose worker is to stop it within a moment; it may still succeed.", ref("Job")),
     },
-    errors=(404,),
+    errors=(404, 411),
 )
 @needs("jobs")
 def cancel_job(job_id: str) -> Response:

@@ -14,14 +14,36 @@ from chainrule_service.documented import documented, or_null, record, ref
 from chainrule_service.exchange import answer, needs, owner, service, takes_query, whole_number_parameter
 from chainrule_service.fields import Envelope, JsonSchema
 from chainrule_service.problems import RequestError
-from chainrule_service.store import iso
+from chainrule_service.store import TERMINAL, iso
 from chainrule_service.webhooks import EVENTS, STATES, Delivery, WebhookRequest
 
 blueprint = Blueprint("webhooks", __name__, description="Messages about jobs that have ended.")
 
 _TIME = {"type": "string", "format": "date-time"}
+_LINKS = {"type": "object", "additionalProperties": {"type": "string"}}
 SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     "WebhookRequest": WebhookRequest,
+    "WebhookMessage": record(
+        "What a webhook is sent, with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature` of "
+        "Standard Webhooks 1.0. It is sent at least once, with the same `webhook-id` each time.",
+        {
+            "type": {"type": "string", "enum": list(EVENTS)},
+            "timestamp": _TIME,
+            "data": record(
+                "The job, without specification and result.",
+                {
+                    "id": {"type": "string"},
+                    "type": {"type": "string"},
+                    "state": {"type": "string", "enum": list(TERMINAL)},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "created_at": _TIME,
+                    "started_at": or_null(_TIME),
+                    "finished_at": _TIME,
+                    "links": _LINKS,
+                },
+            ),
+        },
+    ),
     "WebhookDelivery": record(
         "A message about a job that has ended, and what became of it.",
         {
@@ -43,7 +65,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
             "created_at": _TIME,
             "next_attempt_at": or_null(_TIME),
             "finished_at": or_null(_TIME),
-            "links": {"type": "object", "additionalProperties": {"type": "string"}},
+            "links": _LINKS,
         },
     ),
     "WebhookDeliveryPage": record(
