@@ -11,11 +11,15 @@ A receiver that answers 410 disables its URL for its owner, until a replay to it
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import logging
+import os
+import queue
 import random
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -233,11 +237,8 @@ def _secrets_of(connection: sql.Connection, owner: str) -> list[str]:
     query = sql.select(SECRETS.c.secret, SECRETS.c.previous, overlap).where(SECRETS.c.owner == owner)
     row = connection.execute(query).first()
     if row is None:
-        try:
-            with connection.begin_nested():
-                connection.execute(sql.insert(SECRETS).values(owner=owner, secret=_new_secret()))
-        except IntegrityError:
-            pass  # another process was first
+        with contextlib.suppress(IntegrityError), connection.begin_nested():  # another process may be first
+            connection.execute(sql.insert(SECRETS).values(owner=owner, secret=_new_secret()))
         row = connection.execute(query).one()
     return [row.secret, row.previous] if row.overlap else [row.secret]
 
@@ -269,8 +270,28 @@ def retry_delay(attempt: int, chance: float, retry_after: float | None = None) -
     return max(DELAYS[attempt] * (1 + JITTER * chance), min(retry_after or 0, DELAYS[-1]))
 
 
+def run(settings: Settings) -> None:
+    """Deliver until a signal ends this process; it is for a child of the supervisor, which itself must run no threads.
+
+    Attempts that run then are waited for, some 15 s at most.
+    """
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.put(number))
+    stop, parent = threading.Event(), os.getppid()
+    with contextlib.closing(Database(settings.database)) as database:
+        thread = threading.Thread(target=deliver_forever, args=(database, settings, stop))
+        thread.start()
+        while os.getppid() == parent:  # where no signal tells of its end
+            with contextlib.suppress(queue.Empty):
+                signals.get(timeout=1)
+                break
+        stop.set()
+        thread.join()
+
+
 def deliver_forever(database: Database, settings: Settings, stop: threading.Event) -> None:
-    """Deliver what falls due until `stop` is set; attempts that run then are waited for, some 15 s at most."""
+    """Deliver what falls due until `stop` is set; then no further attempt begins."""
     pause = 0.0
     while not stop.wait(pause):
         pause = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import ipaddress
 import json
 import os
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -333,9 +335,15 @@ database = Database(sys.argv[1])
 """
 
 
-def process(url: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def process(url: str, program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process, which does not outlive the test."""
     command = [sys.executable, "-c", PROGRAM + program, url, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 in_several_processes = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
@@ -344,10 +352,11 @@ in_several_processes = pytest.mark.parametrize("url", ["sqlite", "postgresql"], 
 @in_several_processes
 @pytest.mark.slow
 def test_deliverers_in_several_processes_send_each_message_once(store: Store, url: str):
-    with receiver(answers(200)) as there:
+    program = "print(webhooks.deliver_due(database, settings))"
+    with receiver(answers(200)) as there, contextlib.ExitStack() as stack:
         for number in range(40):
             end(store, there.url, owner=f"owner{number % 3}")
-        running = [process(url, "print(webhooks.deliver_due(database, settings))") for _ in range(3)]
+        running = [stack.enter_context(process(url, program)) for _ in range(3)]
         attempts = [int(deliverer.communicate(timeout=60)[0]) for deliverer in running]
     assert sum(attempts) == 40
     assert sorted(there.header("webhook-id")) == sorted(delivery["id"] for delivery in deliveries(store))
@@ -367,8 +376,8 @@ store = Store(database, settings, die)
 claim = store.claim("me", 60)
 store.finish(claim, result={})
 """
-    victim = process(url, program)
-    victim.communicate(timeout=60)
+    with process(url, program) as victim:
+        victim.communicate(timeout=60)
     assert victim.returncode == -signal.SIGKILL
     assert deliveries(store) == []
     record = store.get(submission.job["id"])
@@ -393,8 +402,8 @@ def test_a_deliverer_that_dies_leaves_the_message_to_another(store: Store, url: 
 
     with receiver(behave) as there:
         end(store, there.url)
-        victim = process(url, "webhooks.deliver_due(database, settings)")
-        victim.communicate(timeout=60)
+        with process(url, "webhooks.deliver_due(database, settings)") as victim:
+            victim.communicate(timeout=60)
         assert victim.returncode == -signal.SIGKILL
         [delivery] = deliveries(store)
         assert (delivery["state"], delivery["attempts"]) == ("pending", 1)
@@ -445,6 +454,48 @@ def test_the_loop_delivers_and_stops(store: Store):
         stop.set()
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    file = tmp_path / "jobs.sqlite3"
+    store = Store(Database(f"sqlite:///{file}"), SETTINGS)
+    store.check()
+    file.unlink()
+    stop = threading.Event()
+    thread = threading.Thread(target=webhooks.deliver_forever, args=(store.database, SETTINGS, stop))
+    thread.start()
+    ends = time.monotonic() + 10
+    while "webhooks wait for the database" not in caplog.text and time.monotonic() < ends:
+        time.sleep(0.01)
+    alive = thread.is_alive()
+    stop.set()
+    thread.join(20)
+    store.close()
+    assert "webhooks wait for the database" in caplog.text
+    assert alive
+
+
+def test_the_process_delivers_until_it_is_told_to_end(tmp_path: Path):
+    settings = replace(SETTINGS, data=tmp_path)
+    store = webhooks.open_store(Database(settings.database), settings)
+    begun, told_to_end = threading.Event(), threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
+        begun.set()
+        assert told_to_end.wait(10)
+        answers(200)(handler, number)
+
+    program = "from dataclasses import replace; from pathlib import Path\n"
+    program += "webhooks.run(replace(settings, data=Path(sys.argv[2])))"
+    with receiver(behave) as there, process(str(settings.database), program, str(tmp_path)) as deliverer:
+        end(store, there.url)
+        assert begun.wait(30)
+        deliverer.terminate()
+        told_to_end.set()
+        deliverer.communicate(timeout=30)
+    assert deliverer.returncode == 0
+    assert deliveries(store)[0]["state"] == "delivered"  # the attempt that ran was waited for
+    store.close()
 
 
 # -------------------------------------------------------------------------------------------------------------- secrets

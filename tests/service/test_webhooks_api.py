@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
+from jsonschema import Draft202012Validator
 from tests.service.conftest import Call, caller
 
 from chainrule_engine import ENGINE
@@ -60,6 +62,21 @@ def test_a_delivery(call: Call, store: Store):
     assert call(delivery["links"]["self"]) == delivery
     assert call(delivery["links"]["job"])["id"] == job_id
     assert "payload" not in delivery
+
+
+def test_messages_and_answers_are_as_described(call: Call, store: Store):
+    components = call("/openapi.json")["components"]
+
+    def validate(name: str, instance: Any) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": components}
+        Draft202012Validator(schema).validate(instance)
+
+    ended(store)
+    [delivery] = webhooks.page(store.database, "", 1)
+    validate("WebhookMessage", json.loads(delivery["payload"]))
+    validate("WebhookDeliveryPage", call("/v1/webhook-deliveries"))
+    validate("WebhookSecrets", call("/v1/webhook-secret"))
+    validate("WebhookRequest", {"url": "https://example.org/", "events": list(webhooks.EVENTS)})
 
 
 def test_pages_and_filters(call: Call, store: Store):
