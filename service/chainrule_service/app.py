@@ -16,6 +16,7 @@ from werkzeug.routing import MapAdapter
 from chainrule_service import metrics, readiness
 from chainrule_service.access import Access
 from chainrule_service.database import Database
+from chainrule_service.distributed import Bell
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
 from chainrule_service.keys import Keys
@@ -136,7 +137,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     database = Database(settings.database)
     # Nobody but this process could make a key in its memory, so it does not look for one.
     access = Access(settings, None if settings.database is None else Keys(database), Rates(database))
-    shared = app.extensions["chainrule"] = Service(settings, open_store(database, settings), access)
+    ring: Callable[[str], object] = Bell(settings).ring if settings.broker_url else lambda _: None
+    shared = app.extensions["chainrule"] = Service(settings, open_store(database, settings), access, ring)
     app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)
