@@ -84,10 +84,6 @@ class Bell:
             return False
         return True
 
-    def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
-        self._app.close()
-
 
 def ring_again(settings: Settings) -> None:
     """Ring for jobs that nobody came for, until a signal ends this process; it is for a child of the supervisor."""
