@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: How often `ring_again` looks for bells that were lost, and a worker whether it is to end.
 SWEEP_SECONDS, LOOK_SECONDS = 1.0, 0.2
-#: How long a submission may wait for the broker; after a failure nobody tries so soon again.
+#: Seconds: how long an attempt to reach the broker may take, and after a failed one how long nobody tries again.
 PATIENCE = 1.0
 
 _TASK = "chainrule.job"
@@ -72,7 +72,7 @@ class Bell:
     def ring(self, job_id: str) -> bool:
         """Send a message about a job, and return whether the broker has it.
 
-        A failure is nobody's: the job is in the table, and `ring_again` rings for it.
+        If it has not, nothing is lost: the job is in the table, and `ring_again` rings for it.
         """
         if time.monotonic() < self._quiet_until:
             return False
@@ -133,7 +133,7 @@ def listen(settings: Settings, answer: Callable[[], bool], stop: threading.Event
     worker = app.WorkController(
         pool_cls="solo", concurrency=1, without_gossip=True, without_mingle=True, without_heartbeat=True
     )
-    worker.timer.call_repeatedly(LOOK_SECONDS, look)  # and so the loop wakes, and sees should_stop
+    worker.timer.call_repeatedly(LOOK_SECONDS, look)  # the loop wakes for it, and sees what `end` has set
     worker.start()
 
 

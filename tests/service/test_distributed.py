@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 import redis
@@ -92,10 +92,8 @@ class Setting:
 
 def kill(process):
     """Kill a process and all that it has started."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     process.stderr.close()
 
@@ -284,6 +282,17 @@ def test_the_broker_is_emptied_while_50_jobs_wait(setting):
         client.flushdb()
     with setting.workers(2):
         assert [ended(setting.store, job_id)["state"] for job_id in ids] == ["succeeded"] * 50
+
+
+def test_a_job_that_is_lost_soon_after_somebody_rang_for_it_is_rung_for_at_once(tmp_path):
+    with closing(open_store(settings_for(tmp_path))) as store:
+        job_id = submit(store, network(5))
+        assert store.ring(after=0) == [job_id]
+        assert store.claim("here:1", 5).id == job_id
+        assert store.ring() == []
+        store.expire_worker("here:1")
+        assert store.ring() == [job_id]
+        assert store.ring() == []
 
 
 @pytest.fixture
