@@ -18,9 +18,9 @@ import redis
 from kombu import Connection, pools
 from tests.service.databases import postgresql
 from tests.service.queued import (
-    STEPS_A_SECOND,
     check_exact,
     ended,
+    long_network,
     network,
     open_store,
     settings_for,
@@ -31,7 +31,6 @@ from tests.service.queued import (
 )
 from tests.service.servers import ENVIRON, Server
 
-from chainrule_engine import acceleration
 from chainrule_service import job_worker
 from chainrule_service.distributed import PATIENCE, Bell
 from chainrule_service.settings import Settings, SettingsError
@@ -127,11 +126,6 @@ def setting(on_broker):
     return on_broker(REDIS)
 
 
-def long_training(seconds):
-    """Return the specification of a training that takes about so long on a machine that does nothing else."""
-    return network(int(seconds * STEPS_A_SECOND["compiled" if acceleration.load() else "python"]))
-
-
 def begun(store, job_id):
     """Wait until a job has a checkpoint."""
     until(lambda: store.get(job_id, brief=True)["step"], "the job comes forward")
@@ -160,7 +154,7 @@ def test_a_server_rings_for_the_jobs_that_it_accepts(setting, tmp_path):
     """A job without a bell waits for ten seconds: this one does not."""
     with Server(tmp_path, environment=setting.environment, job_workers=0) as server, setting.workers():
         for _ in range(2):  # the first starts when the worker has
-            job = server.call("/v1/jobs", {"type": "training", "spec": long_training(3)})
+            job = server.call("/v1/jobs", {"type": "training", "spec": long_network(3)})
             job = ended(setting.store, job["id"])
             assert job["state"] == "succeeded"
         assert job["started"] - job["created"] < 5
@@ -178,7 +172,7 @@ def test_priorities_hold_in_whatever_order_the_messages_come(setting):
 
 @pytest.mark.slow
 def test_a_message_that_comes_twice_or_for_nothing(setting):
-    spec = long_training(1)
+    spec = long_network(1)
     job_id = setting.submit(spec)
     for name in [job_id] * 5 + ["job_" + "0" * 32]:
         assert setting.bell.ring(name)
@@ -192,7 +186,7 @@ def test_a_message_that_comes_twice_or_for_nothing(setting):
 def test_a_slice_of_work_ends_and_the_job_is_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(job_worker, "SLICE_SECONDS", 0.01)
     settings, stop = settings_for(tmp_path), threading.Event()
-    spec = long_training(1)
+    spec = long_network(1)
     with closing(open_store(settings)) as store:
         job_id = submit(store, spec)
         assert job_worker._run_slice(store, settings, stop)
@@ -209,7 +203,7 @@ def test_a_slice_of_work_ends_and_the_job_is_given_back(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_job_whose_worker_is_killed_goes_on(setting):
-    spec = long_training(4)
+    spec = long_network(4)
     with setting.workers(2):
         job_id = setting.submit(spec)
         begun(setting.store, job_id)
@@ -225,7 +219,7 @@ def test_a_job_whose_worker_is_killed_goes_on(setting):
 def two_machines(setting):
     """Run `chainrule worker` twice, and give a function that finds the process that a job's worker belongs to."""
     with setting.workers() as one, setting.workers() as other:
-        both = [setting.submit(long_training(30)) for _ in range(2)]
+        both = [setting.submit(long_network(30)) for _ in range(2)]
         for job_id in both:  # each is with one of them, so both have started
             begun(setting.store, job_id)
         for job_id in both:
@@ -239,7 +233,7 @@ def two_machines(setting):
 def test_all_workers_of_a_machine_are_killed(on_broker, broker_url):
     """The broker still counts the message as received; those of another machine hear of the job all the same."""
     setting = on_broker(broker_url)
-    spec = long_training(4)
+    spec = long_network(4)
     with two_machines(setting) as machine_of:
         job_id = setting.submit(spec)
         begun(setting.store, job_id)
@@ -259,7 +253,7 @@ def await_another(store, job_id, former):
 @pytest.mark.slow
 def test_a_worker_that_is_told_to_end_gives_its_job_back_and_rings(setting):
     """A job without a bell waits for ten seconds: this one does not."""
-    spec = long_training(4)
+    spec = long_network(4)
     with two_machines(setting) as machine_of:
         job_id = setting.submit(spec)
         begun(setting.store, job_id)
