@@ -118,8 +118,8 @@ def other_than(pid, former):
 
 @pytest.mark.slow
 def test_a_job_that_kills_its_worker_three_times_is_failed(tmp_path, store):
-    with job_workers(tmp_path, 1):
-        job_id = submit(store, long_network(60))
+    with job_workers(tmp_path, 1, CHAINRULE_ENGINE="python"):
+        job_id = submit(store, wide_evaluation(400, 20_000), "evaluation")  # never comes forward
         killed = 0
         for _ in range(3):
             killed = until(lambda: other_than(worker_of(store, job_id), killed), "a new process has it")  # noqa: B023
