@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 from tests.service.databases import postgresql
+from tests.service.processes import children
 from tests.service.queued import (
     ROOMY_ENVIRONMENT,
     check_exact,
@@ -237,11 +238,6 @@ def test_a_hangup_replaces_every_process_but_the_supervisor(tmp_path, store):
         check_exact(store, job, undisturbed(spec))
         assert job["attempts"] == 1
         assert server.stop(signal.SIGTERM) == 0
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
 
 
 # ------------------------------------------------------------------------------------------------- cancel, and limits
