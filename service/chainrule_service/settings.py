@@ -93,7 +93,12 @@ _TABLE = (
         "estimated work of the evaluations, gradient checks and jobs of one API key in a day, in the unit of job_work",
     ),
     Limit("page_items", 100, 1_000, "jobs on one page of a list"),
-    Limit("attempts", 3, 100, "times that a job is begun; one that ends the process that runs it each time has failed"),
+    Limit(
+        "attempts",
+        3,
+        100,
+        "times that a job is begun without a step forward; one that ends the process that runs it each time has failed",
+    ),
     Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
     Limit("retention_days", 90, 36_500, "days for which a job that has ended is kept"),
 )

@@ -59,6 +59,7 @@ JOBS = sql.Table(
     sql.Column("spec_digest", sql.String(71), nullable=False),
     sql.Column("engine", sql.JSON, nullable=False),
     sql.Column("attempts", sql.Integer, nullable=False),
+    sql.Column("tries", sql.Integer, nullable=False),  # attempts since the step last changed, and the one that did it
     sql.Column("token", sql.String(32)),  # of the claim that runs it
     sql.Column("worker", sql.String(80)),  # host:pid, while it runs
     sql.Column("lease", sql.Double),  # until when; all times are in seconds since 1970, by the database's clock
@@ -232,7 +233,7 @@ class Store:
         if claimed_by is not None:
             values = {"by": claimed_by, "with_token": secrets.token_hex(16), "for_seconds": lease}
             statement = _SUBMIT_CLAIMED
-            row |= {"attempts": 1, "inline": True}
+            row |= {"attempts": 1, "tries": 1, "inline": True}
         try:
             with self._write() as connection:
                 if idempotency is not None and (found := _by_key(connection, row["owner"], idempotency[0])):
@@ -257,7 +258,7 @@ class Store:
         """Take the job whose turn it is, or the one that is asked for, if it may run now.
 
         It may when it is queued, or when it runs and its lease has ended; when attempts are left (`sweep` fails it
-        otherwise); and when fewer jobs of its owner run than may. Jobs that run in requests do not count for that.
+        otherwise; those before its last step forward do not count); and when fewer jobs of its owner run than may. Jobs that run in requests do not count for that.
         """
         statement = _CLAIM_ONE if job_id is not None else _CLAIM_NEXT
         values = {
@@ -417,14 +418,14 @@ class Store:
         ones without attempts left fail. Some process calls this every other second; several may.
         """
         gone = (JOBS.c.state == "running") & _LEASE_ENDED
-        used_up = gone & (JOBS.c.attempts >= self._limits["attempts"])
+        used_up = gone & (JOBS.c.tries >= self._limits["attempts"])
         kept = 86400 * self._limits["retention_days"]
         old = sql.select(JOBS.c.seq).where(JOBS.c.finished < clock() - kept).limit(_DELETED_AT_ONCE).correlate(None)
         with self._write() as connection:
             self._end_all(connection, sql.and_(_LIVE, JOBS.c.deadline <= clock()), "expired", _EXPIRED)
             self._end_all(connection, gone & JOBS.c.cancel, "cancelled")
-            for job_id, attempts, cause in connection.execute(sql.select(*_LOST).where(used_up)).all():
-                self._end_all(connection, used_up & (JOBS.c.id == job_id), "failed", _worker_lost(attempts, cause))
+            for job_id, tries, cause in connection.execute(sql.select(*_LOST).where(used_up)).all():
+                self._end_all(connection, used_up & (JOBS.c.id == job_id), "failed", _worker_lost(tries, cause))
             connection.execute(sql.delete(JOBS).where(JOBS.c.seq.in_(old)))
 
     def ring(self, after: float = 10, most: int = 1000) -> list[str]:
@@ -629,14 +630,14 @@ class _Ending:
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
-    "attempts": 0, "cancel": False, "step": 0, "concurrent_jobs": None, "idempotency_key": None, "body_sha256": None,
+    "attempts": 0, "tries": 0, "cancel": False, "step": 0, "concurrent_jobs": None, "idempotency_key": None, "body_sha256": None,
 }  # fmt: skip
 _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
 }  # fmt: skip
 _EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
 _DELETED_AT_ONCE = 100  # so that nobody waits long for the sweep
-_LOST = (JOBS.c.id, JOBS.c.attempts, JOBS.c.lost)
+_LOST = (JOBS.c.id, JOBS.c.tries, JOBS.c.lost)
 _ORDER = (JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq)
 _BRIEF = [column for column in JOBS.columns if column.name != "result"]
 
@@ -704,7 +705,7 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
             _LIVE,
             wanted,
             JOBS.c.token.is_(None) | _LEASE_ENDED & ~JOBS.c.cancel,
-            JOBS.c.attempts < _parameter("most_attempts"),
+            JOBS.c.tries < _parameter("most_attempts"),
             JOBS.c.deadline.is_(None) | (JOBS.c.deadline > clock()),
             JOBS.c.owner.not_in(busy),
         )
@@ -714,7 +715,8 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
         .correlate(None)
     )
     values = _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
-    values |= {"attempts": JOBS.c.attempts + 1, "inline": False, "started": sql.func.coalesce(JOBS.c.started, clock())}
+    values |= {"attempts": JOBS.c.attempts + 1, "tries": JOBS.c.tries + 1, "inline": False}
+    values |= {"started": sql.func.coalesce(JOBS.c.started, clock())}
     values["rung"] = None  # whoever loses it is news
     taken = sql.update(JOBS).where(JOBS.c.seq == first.scalar_subquery()).values(values)
     return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
@@ -739,11 +741,16 @@ _SO_FAR = {
     "step": _parameter("to_step", JOBS.c.step),
 }
 _RENEW = _HELD.values(_RENEWED | {"progress": _SO_FAR["progress"]}).returning(JOBS.c.cancel)
-_ADVANCE = _HELD.where(JOBS.c.step == _parameter("from_step")).values(_RENEWED | _SO_FAR).returning(JOBS.c.cancel)
+#: A job that comes forward between the deaths of its workers is not what kills them.
+_FORWARD = {"tries": sql.case((JOBS.c.step < _SO_FAR["step"], 1), else_=JOBS.c.tries)}
+_ADVANCE = (
+    _HELD.where(JOBS.c.step == _parameter("from_step")).values(_RENEWED | _SO_FAR | _FORWARD).returning(JOBS.c.cancel)
+)
 _ADVANCED = _HELD.where(JOBS.c.step == _parameter("to_step")).values(_RENEWED).returning(JOBS.c.cancel)
 _RELEASE = _HELD.values(
-    state="queued", token=None, worker=None, lease=None, heartbeat=None, rung=None, attempts=JOBS.c.attempts - 1
-).returning(JOBS.c.cancel)
+    state="queued", token=None, worker=None, lease=None, heartbeat=None, rung=None,
+    attempts=JOBS.c.attempts - 1, tries=JOBS.c.tries - 1,
+).returning(JOBS.c.cancel)  # fmt: skip
 _FINISH = _HELD.values(
     {**_ENDED, "progress": _SO_FAR["progress"]}
     | {
@@ -852,9 +859,10 @@ def iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _worker_lost(attempts: int, cause: str | None) -> dict[str, Any]:
+def _worker_lost(tries: int, cause: str | None) -> dict[str, Any]:
     last = f" (the last one: {cause})" if cause else ""
     detail = (
-        f"the process that ran the job died, {attempts} times in all{last}; for want of memory, submit a smaller job"
+        f"the process that ran the job died, {tries} times without a step forward between{last}; for want of memory, "
+        "submit a smaller job"
     )
     return {"code": "worker-lost", "detail": detail, "fault": "service"}

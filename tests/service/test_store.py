@@ -370,6 +370,36 @@ def test_a_job_that_ends_its_worker_each_time_has_failed(make):
     assert "SIGKILL" in job["failure"]["detail"]
 
 
+def test_a_job_that_comes_forward_between_the_deaths_of_its_workers_goes_on(make):
+    """Three deaths in a long life are bad luck; three at the same step are its own doing."""
+    store = make({"attempts": 3})
+    job_id = queued(store)
+    for attempt in range(1, 7):
+        claim = store.claim("host:1", LEASE)
+        assert claim.attempt == attempt
+        if attempt <= 4:
+            advance(store, claim, attempt, [float(attempt)])
+        store.heartbeat(claim, LEASE)
+        store.expire_worker("host:1")
+        assert store.get(job_id)["state"] == "running"
+        store.sweep()
+    assert store.claim("host:2", LEASE) is None
+    job = store.get(job_id)
+    assert (job["state"], job["failure"]["code"], job["attempts"]) == ("failed", "worker-lost", 6)
+    assert "3 times" in job["failure"]["detail"]
+
+
+def test_a_checkpoint_that_brings_no_step_does_not_count_as_one(make):
+    store = make({"attempts": 2})
+    job_id = queued(store)
+    for _ in range(2):
+        claim = store.claim("host:1", LEASE)
+        advance(store, claim, 0, [])
+        store.expire_worker("host:1")
+    store.sweep()
+    assert store.get(job_id)["failure"]["code"] == "worker-lost"
+
+
 def test_a_worker_s_job_can_fail_at_once(store):
     job_id, other = queued(store), queued(store)
     claim = store.claim("host:1", LEASE)

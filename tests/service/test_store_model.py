@@ -25,7 +25,7 @@ class Expected:
         self.owner, self.priority = owner, priority
         self.state, self.cancel = "queued", False
         self.worker, self.claim, self.lease_end = None, None, 0.0
-        self.attempts, self.losses = 0, []
+        self.attempts, self.tries, self.losses = 0, 0, []
 
     @property
     def on_the_wire(self):
@@ -55,7 +55,7 @@ class StoreMachine(RuleBasedStateMachine):
     def may_run(self, job):
         others = sum(self.running(other) for other in self.jobs.values() if other.owner == job.owner)
         waits = job.state == "queued" or (job.state == "running" and not self.running(job) and not job.cancel)
-        return waits and job.attempts < ATTEMPTS and others < CONCURRENT
+        return waits and job.tries < ATTEMPTS and others < CONCURRENT
 
     def use(self, claim, work):
         """Do what only the holder of a job may do, and return its model if that went well."""
@@ -83,7 +83,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert job.priority == max(other.priority for other in candidates)
         assert claim.step == len(job.losses)
         assert claim.checkpoint == ({"losses": job.losses} if job.losses else None)
-        job.attempts += 1
+        job.attempts, job.tries = job.attempts + 1, job.tries + 1
         assert claim.attempt == job.attempts
         job.state, job.worker, job.claim, job.lease_end = "running", worker, claim, self.time + LEASE
         self.claims.append(claim)
@@ -101,7 +101,7 @@ class StoreMachine(RuleBasedStateMachine):
         job, cancel = self.use(claim, work)
         if job is not None:
             assert cancel == job.cancel
-            job.losses, job.lease_end = made, self.time + LEASE
+            job.losses, job.lease_end, job.tries = made, self.time + LEASE, 1
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -127,7 +127,7 @@ class StoreMachine(RuleBasedStateMachine):
         job, _ = self.use(claim, lambda: self.store.release(claim))
         if job is not None:
             job.state, job.worker, job.claim = "cancelled" if job.cancel else "queued", None, None
-            job.attempts -= 1
+            job.attempts, job.tries = job.attempts - 1, job.tries - 1
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -158,7 +158,7 @@ class StoreMachine(RuleBasedStateMachine):
             if job.state == "running" and not self.running(job):
                 if job.cancel:
                     job.state = "cancelled"
-                elif job.attempts >= ATTEMPTS:
+                elif job.tries >= ATTEMPTS:
                     job.state = "failed"
 
     @invariant()

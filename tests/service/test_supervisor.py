@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 from tests.service.databases import postgresql
+from tests.service.processes import children
 from tests.service.queued import (
     ROOMY_ENVIRONMENT,
     check_exact,
@@ -118,8 +119,8 @@ def other_than(pid, former):
 
 @pytest.mark.slow
 def test_a_job_that_kills_its_worker_three_times_is_failed(tmp_path, store):
-    with job_workers(tmp_path, 1):
-        job_id = submit(store, long_network(60))
+    with job_workers(tmp_path, 1, CHAINRULE_ENGINE="python"):
+        job_id = submit(store, wide_evaluation(400, 20_000), "evaluation")  # never comes forward
         killed = 0
         for _ in range(3):
             killed = until(lambda: other_than(worker_of(store, job_id), killed), "a new process has it")  # noqa: B023
@@ -237,11 +238,6 @@ def test_a_hangup_replaces_every_process_but_the_supervisor(tmp_path, store):
         check_exact(store, job, undisturbed(spec))
         assert job["attempts"] == 1
         assert server.stop(signal.SIGTERM) == 0
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
 
 
 # ------------------------------------------------------------------------------------------------- cancel, and limits

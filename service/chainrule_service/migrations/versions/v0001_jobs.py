@@ -29,8 +29,8 @@ def upgrade() -> None:
         # A job that ran has a lease that has ended: whoever looks for work takes it over.
         op.execute(
             f"INSERT INTO jobs ({_SAME}, state, owner, labels, priority, turn, request_id, cost, inline, cancel, step,"
-            " created, started, finished, lease, heartbeat)"
-            f" SELECT {_SAME}, state, '', '{{}}', 0, 0, '', 0, 0, 0, 0,"
+            " tries, created, started, finished, lease, heartbeat)"
+            f" SELECT {_SAME}, state, '', '{{}}', 0, 0, '', 0, 0, 0, 0, 0,"
             f" {_SECONDS.format('created_at')}, {_SECONDS.format('started_at')}, {_SECONDS.format('finished_at')},"
             " CASE state WHEN 'running' THEN 0 END, CASE state WHEN 'running' THEN 0 END FROM old_jobs"
         )
@@ -61,6 +61,7 @@ def _make() -> None:
         sql.Column("spec_digest", sql.String(71), nullable=False),
         sql.Column("engine", sql.JSON, nullable=False),
         sql.Column("attempts", sql.Integer, nullable=False),
+        sql.Column("tries", sql.Integer, nullable=False),
         sql.Column("token", sql.String(32)),
         sql.Column("worker", sql.String(80)),
         sql.Column("lease", sql.Double),
