@@ -22,12 +22,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def progress(stack: Stack, rounds: int) -> Iterator[Figure]:
                 seen.append(time.perf_counter())
             time.sleep(0.002)
         stack.end(job_id)
-    gaps = [after - before for before, after in zip(seen[1:], seen[2:], strict=False)]
+    gaps = [after - before for before, after in pairwise(seen[1:])]
     yield figure("median", gaps, "s", 0.5, ceiling=True)
     yield figure("longest", [max(gaps)], "s", 0.5, ceiling=True)
 
