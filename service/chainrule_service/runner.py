@@ -57,7 +57,9 @@ def run(
     """
     metrics.CLAIMS.count()
     with logs.job_lines(job_id=claim.id, attempt=claim.attempt, request_id=claim.request_id):
+        _log.info("job begins at step %s", claim.step)
         state = _attempt(claim, store, settings, stop, slice_seconds, task)
+        _log.info("job %s", state)
     if state == LOST:
         metrics.LEASES_LOST.count()
     elif state != RELEASED:
