@@ -1,11 +1,11 @@
 """What the job service does: `chainrule serve` with two job workers, real databases, the load on the same machine.
 
-    python -m benchmarks.jobs                           every figure, on SQLite and on PostgreSQL
+    python -m benchmarks.jobs                           every figure, each way to run it
     python -m benchmarks.jobs drain memory --on sqlite  some of them
     python -m benchmarks.jobs --rounds 5
 
-A PostgreSQL server is that of CHAINRULE_TEST_POSTGRESQL, where a database of a random name is made and dropped. What
-was measured goes into build/jobs.json as well. The load of the machine before each figure is printed with it: all
+PostgreSQL and Redis are those of CHAINRULE_TEST_POSTGRESQL and CHAINRULE_TEST_REDIS; the database and the queue have
+random names, and are gone at the end. What was measured goes into build/jobs.json as well. The load of the machine before each figure is printed with it: all
 processes share its cores, so a figure of a busy machine is one of the machine.
 """
 
@@ -38,12 +38,14 @@ from benchmarks.http_cost import GRAPHS, NEURON
 from benchmarks.race import Figure, figure
 from chainrule_service import jobs
 from chainrule_service.database import Database
+from chainrule_service.distributed import Bell
 from chainrule_service.settings import Settings
 from chainrule_service.store import JOBS, TERMINAL, Store
 from chainrule_service.training import NETWORK_EXAMPLE
 
 RECORD = report.ROOT / "build" / "jobs.json"
 POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+REDIS = "redis://127.0.0.1:6379/0"
 TINY: dict[str, Any] = {"graph": GRAPHS[NEURON]}
 _MANY, _PATIENCE = 500, 60.0
 #: Everything is queued, even what is cheap enough for a request; and a long job may be long.
@@ -66,6 +68,7 @@ class Stack:
         database = Database(self.settings.database)
         database.upgrade()
         self.store = Store(database, self.settings)
+        self._bell = Bell(self.settings) if self.settings.broker_url else None
         self.port, self.process = 0, 0
 
     @contextmanager
@@ -95,6 +98,13 @@ class Stack:
             connection.request(method, path, text, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or "null")
+
+    def put(self, record: dict[str, Any]) -> str:
+        """Queue a job without a server, and return its id."""
+        job_id = str(self.store.submit(record).job["id"])
+        if self._bell is not None:
+            self._bell.ring(job_id)
+        return job_id
 
     def post(self, kind: str, spec: Any) -> str:
         """Submit a job, which is queued, and return its id."""
@@ -137,7 +147,7 @@ def drain(stack: Stack, rounds: int, target: float) -> Iterator[Figure]:
     task = jobs.record_of(jobs.read("evaluation", TINY, stack.settings))
     rates, costs = [], []
     for _ in range(rounds):
-        ids = [stack.store.submit(task).job["id"] for _ in range(_MANY)]
+        ids = [stack.put(task) for _ in range(_MANY)]
         with stack.serving():
             times = stack.times(ids)
             costs.append(sum(map(_processor_seconds, _job_workers(stack.process))) / _MANY * 1000)
@@ -380,13 +390,24 @@ def postgresql(**environment: str) -> Iterator[Stack]:
         yield stack
 
 
+@contextmanager
+def celery() -> Iterator[Stack]:
+    """PostgreSQL, Redis and Celery: a message wakes the job workers."""
+    import redis
+
+    url, queue = os.environ.get("CHAINRULE_TEST_REDIS", REDIS), f"chainrule_benchmark_{secrets.token_hex(6)}"
+    with postgresql(CHAINRULE_BROKER_URL=url, CHAINRULE_QUEUE=queue) as stack, redis.Redis.from_url(url) as broker:
+        yield stack
+        broker.delete(*broker.keys(f"*{queue}*"), queue)
+
+
 def _drop(server: sql.Engine, name: str) -> None:
     with server.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 #: How the service is run, with the least number of tiny jobs a second.
-STACKS = {"sqlite": (sqlite, 250.0), "postgresql": (postgresql, 150.0)}
+STACKS = {"sqlite": (sqlite, 250.0), "postgresql": (postgresql, 150.0), "celery": (celery, 150.0)}
 FIGURES = {f.__name__: f for f in (drain, start, cancel, progress, memory, recovery, crowd, checkpoint, size)}
 
 
