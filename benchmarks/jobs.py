@@ -5,8 +5,9 @@
     python -m benchmarks.jobs --rounds 5
 
 PostgreSQL and Redis are those of CHAINRULE_TEST_POSTGRESQL and CHAINRULE_TEST_REDIS; the database and the queue have
-random names, and are gone at the end. What was measured goes into build/jobs.json as well. The load of the machine before each figure is printed with it: all
-processes share its cores, so a figure of a busy machine is one of the machine.
+random names, and are gone at the end. What was measured goes into build/jobs.json as well. The load of the machine
+before each figure is printed with it: all processes share its cores, so a figure of a busy machine is one of the
+machine.
 """
 
 from __future__ import annotations
@@ -334,7 +335,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _job_workers(supervisor: int) -> list[int]:
-    """Return the job workers: the supervisor starts gunicorn first, which alone has children, and then them."""
+    """Return the job workers, with Celery also what rings again: of the supervisor's children gunicorn alone has any."""
     return [child for child in _children(supervisor) if not _children(child)]
 
 
