@@ -24,7 +24,7 @@ from chainrule_service.training import Chunk
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
 RELEASED, LOST = "released", "lost"
 
-#: So many node evaluations are over long before a lease is, and a thread to renew it would only delay a request.
+#: So many node evaluations are over long before a lease is, and a thread to renew it would cost more than they do.
 _BRIEF = 250_000
 
 _log = logging.getLogger(__name__)
@@ -76,8 +76,7 @@ def _attempt(
     task: jobs.Task | None,
 ) -> str:
     try:
-        brief = task is not None and task.cost <= _BRIEF
-        with nullcontext() if brief else _heartbeat(claim, store, settings.lease_seconds):
+        with nullcontext() if claim.cost <= _BRIEF else _heartbeat(claim, store, settings.lease_seconds):
             try:
                 return _run(claim, store, settings, stop, slice_seconds, task)
             except (LeaseLost, DatabaseUnavailable):

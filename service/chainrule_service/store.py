@@ -134,6 +134,7 @@ class Claim:
         deadline: when the job expires, in seconds since 1970.
         request_id: of the request that submitted it.
         worker: who has claimed it.
+        cost: node evaluations over the whole job, as its submission said.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Claim:
     deadline: float | None
     request_id: str
     worker: str
+    cost: int
 
 
 class Submission(NamedTuple):
@@ -722,7 +724,7 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
 
 
-_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker")
+_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker", "cost")
 _CLAIM_NEXT = _claiming(sql.true())
 _CLAIM_ONE = _claiming(JOBS.c.id == _parameter("wanted"))
 _ONE_CLAIM_AT_A_TIME = sql.select(sql.func.pg_advisory_xact_lock(0x636C61))
