@@ -712,6 +712,7 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     )
     values = _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
     values |= {"attempts": JOBS.c.attempts + 1, "inline": False, "started": sql.func.coalesce(JOBS.c.started, clock())}
+    values["rung"] = None  # whoever loses it is news
     taken = sql.update(JOBS).where(JOBS.c.seq == first.scalar_subquery()).values(values)
     return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
 
