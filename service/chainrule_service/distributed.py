@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from chainrule_service import workers
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.settings import Settings
 from chainrule_service.webhooks import open_store
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 #: How often `ring_again` looks for bells that were lost, and a worker whether it is to end.
 SWEEP_SECONDS, LOOK_SECONDS = 1.0, 0.2
-#: How long a submission may wait for the broker; after a failure nobody tries so soon again.
+#: Seconds: how long an attempt to reach the broker may take, and after a failed one how long nobody tries again.
 PATIENCE = 1.0
 
 _TASK = "chainrule.job"
@@ -72,7 +73,7 @@ class Bell:
     def ring(self, job_id: str) -> bool:
         """Send a message about a job, and return whether the broker has it.
 
-        A failure is nobody's: the job is in the table, and `ring_again` rings for it.
+        If it has not, nothing is lost: the job is in the table, and `ring_again` rings for it.
         """
         if time.monotonic() < self._quiet_until:
             return False
@@ -84,22 +85,33 @@ class Bell:
             return False
         return True
 
-    def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
-        self._app.close()
+    def is_silent(self) -> bool:
+        """Return whether the broker answers, and has no message that waits for a worker."""
+        queue = self._app.amqp.queues[self._app.conf.task_default_queue]
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+                return not queue(connection.default_channel).queue_declare().message_count
+        except Exception as error:  # as above
+            _log.warning("the broker does not answer: %s", error)
+            return False
 
 
 def ring_again(settings: Settings) -> None:
-    """Ring for jobs that nobody came for, until a signal ends this process; it is for a child of the supervisor."""
+    """Ring for jobs that nobody came for, until a signal ends this process; it is for a child of the supervisor.
+
+    While messages wait, no idle worker has not been told: more would only pile up, as would more than one for each
+    worker, which goes on by itself.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: os._exit(0))
     parent, bell = os.getppid(), Bell(settings)
     store = open_store(Database(settings.database), settings)
     while os.getppid() == parent:
         try:
-            for job_id in store.ring():
-                if not bell.ring(job_id):
-                    break
+            if bell.is_silent():
+                for job_id in store.ring(most=max(workers.alive(store.database), 1)):
+                    bell.ring(job_id)
         except DatabaseUnavailable as error:
             _log.warning("nobody can be told of waiting jobs now: %s", error)
         time.sleep(SWEEP_SECONDS)
@@ -137,7 +149,7 @@ def listen(settings: Settings, answer: Callable[[], bool], stop: threading.Event
     worker = app.WorkController(
         pool_cls="solo", concurrency=1, without_gossip=True, without_mingle=True, without_heartbeat=True
     )
-    worker.timer.call_repeatedly(LOOK_SECONDS, look)  # and so the loop wakes, and sees should_stop
+    worker.timer.call_repeatedly(LOOK_SECONDS, look)  # the loop wakes for it, and sees what `end` has set
     worker.start()
 
 
