@@ -119,7 +119,9 @@ def on_broker(database_url):
     for setting in made:
         setting.store.close()
         with Connection(setting.settings.broker_url) as connection:
-            connection.default_channel.queue_delete(setting.settings.queue)
+            queue = setting.bell._app.amqp.queues[setting.settings.queue](connection.default_channel)
+            queue.declare()  # else it could not be deleted from Redis
+            queue.delete()
 
 
 @pytest.fixture
