@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.settings import Settings
 from chainrule_service.webhooks import open_store
@@ -84,18 +85,33 @@ class Bell:
             return False
         return True
 
+    def is_silent(self) -> bool:
+        """Return whether the broker answers, and has no message that waits for a worker."""
+        queue = self._app.amqp.queues[self._app.conf.task_default_queue]
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+                return not queue(connection.default_channel).queue_declare().message_count
+        except Exception as error:  # as above
+            _log.warning("the broker does not answer: %s", error)
+            return False
+
 
 def ring_again(settings: Settings) -> None:
-    """Ring for jobs that nobody came for, until a signal ends this process; it is for a child of the supervisor."""
+    """Ring for jobs that nobody came for, until a signal ends this process; it is for a child of the supervisor.
+
+    While messages wait, no idle worker has not been told: more would only pile up, as would more than one for each
+    worker, which goes on by itself.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: os._exit(0))
     parent, bell = os.getppid(), Bell(settings)
     store = open_store(settings)
     while os.getppid() == parent:
         try:
-            for job_id in store.ring():
-                if not bell.ring(job_id):
-                    break
+            if bell.is_silent():
+                for job_id in store.ring(most=max(workers.alive(store.database), 1)):
+                    bell.ring(job_id)
         except DatabaseUnavailable as error:
             _log.warning("nobody can be told of waiting jobs now: %s", error)
         time.sleep(SWEEP_SECONDS)

@@ -118,7 +118,9 @@ def on_broker(database_url):
     for setting in made:
         setting.store.close()
         with Connection(setting.settings.broker_url) as connection:
-            connection.default_channel.queue_delete(setting.settings.queue)
+            queue = setting.bell._app.amqp.queues[setting.settings.queue](connection.default_channel)
+            queue.declare()  # else it could not be deleted from Redis
+            queue.delete()
 
 
 @pytest.fixture
@@ -269,6 +271,14 @@ def test_a_worker_that_is_told_to_end_gives_its_job_back_and_rings(setting):
 # ----------------------------------------------------------------------------------------------- a broker that forgets
 
 
+@pytest.mark.parametrize("broker_url", [REDIS, RABBITMQ], ids=["redis", "rabbitmq"])
+def test_nobody_rings_again_while_a_message_waits(on_broker, broker_url):
+    bell = on_broker(broker_url).bell
+    assert bell.is_silent()
+    assert bell.ring("job_1")
+    assert not bell.is_silent()
+
+
 @pytest.mark.slow
 def test_the_broker_is_emptied_while_50_jobs_wait(setting):
     ids = [setting.submit(network(100, batch_seed=n)) for n in range(50)]
@@ -352,6 +362,7 @@ def test_a_broker_that_is_silent_is_not_waited_for(scheme):
         began = time.monotonic()
         for _ in range(20):
             assert not bell.ring("job_1")
+        assert not bell.is_silent()
         assert time.monotonic() - began < 10
         pools.reset()
 
