@@ -335,7 +335,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _job_workers(supervisor: int) -> list[int]:
-    """Return the job workers, with Celery also what rings again: of the supervisor's children gunicorn alone has any."""
+    """Return the job workers, with Celery also what rings again: gunicorn alone of the children has some itself."""
     return [child for child in _children(supervisor) if not _children(child)]
 
 
