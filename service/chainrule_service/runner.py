@@ -18,7 +18,7 @@ from chainrule_service import jobs, logs, metrics
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
-from chainrule_service.store import Claim, LeaseLost, Store
+from chainrule_service.store import EXPIRED, Claim, LeaseLost, Store
 from chainrule_service.training import Chunk
 
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
@@ -144,7 +144,7 @@ def _run(
             store.finish(claim, state="cancelled")
             return "cancelled"
         if claim.deadline is not None and time.time() >= claim.deadline:
-            store.finish(claim, state="expired")
+            store.finish(claim, state="expired", failure=EXPIRED)
             return "expired"
         if elapsed > left:
             store.finish(claim, state="failed", failure=time_limit(settings))

@@ -425,7 +425,7 @@ class Store:
         kept = 86400 * self._limits["retention_days"]
         old = sql.select(JOBS.c.seq).where(JOBS.c.finished < clock() - kept).limit(_DELETED_AT_ONCE).correlate(None)
         with self._write() as connection:
-            self._end_all(connection, sql.and_(_LIVE, JOBS.c.deadline <= clock()), "expired", _EXPIRED)
+            self._end_all(connection, sql.and_(_LIVE, JOBS.c.deadline <= clock()), "expired", EXPIRED)
             self._end_all(connection, gone & JOBS.c.cancel, "cancelled")
             for job_id, tries, cause in connection.execute(sql.select(*_LOST).where(used_up)).all():
                 self._end_all(connection, used_up & (JOBS.c.id == job_id), "failed", _worker_lost(tries, cause))
@@ -639,7 +639,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
 }  # fmt: skip
-_EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
+EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
 _DELETED_AT_ONCE = 100  # so that nobody waits long for the sweep
 _LOST = (JOBS.c.id, JOBS.c.tries, JOBS.c.lost)
 _ORDER = (JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq)
