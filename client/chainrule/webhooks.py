@@ -1,6 +1,8 @@
 """Messages that the service sends when a job has ended: what a receiver does before it believes one.
 
-    event = chainrule.webhooks.verify(request.data, request.headers, secret)
+    from chainrule import webhooks
+
+    event = webhooks.verify(request.data, request.headers, secret)
     if event["type"] == "job.succeeded":
         ...  # event["data"]["id"] is the job's id
 
