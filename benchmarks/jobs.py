@@ -195,7 +195,7 @@ def progress(stack: Stack, rounds: int) -> Iterator[Figure]:
     with stack.serving():
         job_id = stack.post("training", _long())
         _until(lambda: stack.job(job_id)["progress"])
-        step, seen = 0, []
+        step, seen = 0, list[float]()
         while len(seen) < 20 * rounds:
             job = stack.call("GET", f"/v1/jobs/{job_id}")[1]
             if job["state"] != "running":
