@@ -257,8 +257,9 @@ class Store:
     def claim(self, worker: str, lease: float, job_id: str | None = None) -> Claim | None:
         """Take the job whose turn it is, or the one that is asked for, if it may run now.
 
-        It may when it is queued, or when it runs and its lease has ended; when attempts are left (`sweep` fails it
-        otherwise; those before its last step forward do not count); and when fewer jobs of its owner run than may. Jobs that run in requests do not count for that.
+        It may when it is queued, or when it runs and its lease has ended; when attempts are left since its last step
+        forward (`sweep` fails it otherwise); and when fewer jobs of its owner run than may. Jobs that run in requests
+        do not count for that.
         """
         statement = _CLAIM_ONE if job_id is not None else _CLAIM_NEXT
         values = {
@@ -630,7 +631,8 @@ class _Ending:
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "owner": "", "labels": {}, "priority": 0, "request_id": "", "cost": 0, "inline": False,
-    "attempts": 0, "tries": 0, "cancel": False, "step": 0, "concurrent_jobs": None, "idempotency_key": None, "body_sha256": None,
+    "attempts": 0, "tries": 0, "cancel": False, "step": 0,
+    "concurrent_jobs": None, "idempotency_key": None, "body_sha256": None,
 }  # fmt: skip
 _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
