@@ -94,7 +94,8 @@ def run_server(make: Callable[[], Flask], port: int, core: int | None) -> None:
     pin(core)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the line that says where it listens
     sys.argv = sys.argv[:1]
-    Server(Settings(port=port), make).run()
+    listener = socket.create_server(("127.0.0.1", port))
+    Server(Settings(port=port), make(), listener.detach()).run()
 
 
 def pin(core: int | None) -> None:

@@ -39,6 +39,8 @@ more variables, which have no option:
       PostgreSQL instead of the data folder's file: postgresql+psycopg://user@host/name
   CHAINRULE_BROKER_URL
       Redis or RabbitMQ by which Celery hands out jobs: redis://host:6379/0, amqp://user@host//
+  CHAINRULE_QUEUE
+      the name of the queue there: services that share a broker have different ones (default chainrule)
   CHAINRULE_LEASE_SECONDS
       seconds after which a worker that falls silent is taken for dead (default 5)
   CHAINRULE_LOG_LEVEL

@@ -249,8 +249,9 @@ class Training:
         easy = sum(map(codes.count, _EASY))
         points = self._batch_size or self.model.points
         step = costs.step + costs.parameter * len(self.model.initial) + costs.instruction * len(codes)
-        step += points * (costs.easy_point * easy + costs.point * (len(codes) - easy))
-        return max(1, math.ceil(self.steps * step))
+        point = costs.easy_point * easy + costs.point * (len(codes) - easy)
+        # The predictions at the end are for all points.
+        return max(1, math.ceil(self.steps * (step + points * point) + self.model.points * point))
 
     @property
     def memory(self) -> int:

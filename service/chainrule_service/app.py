@@ -15,6 +15,7 @@ from werkzeug.routing import MapAdapter
 
 from chainrule_service import metrics, readiness
 from chainrule_service.access import Access
+from chainrule_service.distributed import Bell
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
 from chainrule_service.keys import Keys
@@ -135,7 +136,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     store = open_store(settings)
     # Nobody but this process could make a key in its memory, so it does not look for one.
     keys = None if settings.database is None else Keys(store.database)
-    shared = app.extensions["chainrule"] = Service(settings, store, Access(settings, keys, Rates(store.database)))
+    access = Access(settings, keys, Rates(store.database))
+    ring: Callable[[str], object] = Bell(settings).ring if settings.broker_url else lambda _: None
+    shared = app.extensions["chainrule"] = Service(settings, store, access, ring)
     app.extensions["chainrule-readiness"] = readiness.checks_of(shared)
     app.register_error_handler(Exception, answer_error)
     api = DocumentedApi(app)

@@ -49,6 +49,7 @@ class Service:
     """What the views of one application share.
 
     Attributes:
+        ring: tells workers of a job that waits, where they have to be told.
         draining: set when the process has begun to end: no answer is kept back any longer.
         slots: a place for each request that may do long work.
         seats: a place for each request that may wait for something to happen.
@@ -57,6 +58,7 @@ class Service:
     settings: Settings
     store: Store
     access: Access
+    ring: Callable[[str], object]
     draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
     seats: threading.Semaphore = field(init=False)

@@ -18,13 +18,13 @@ from chainrule_service import jobs, logs, metrics
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
-from chainrule_service.store import Claim, LeaseLost, Store
+from chainrule_service.store import EXPIRED, Claim, LeaseLost, Store
 from chainrule_service.training import Chunk
 
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
 RELEASED, LOST = "released", "lost"
 
-#: So many node evaluations are over long before a lease is, and a thread to renew it would only delay a request.
+#: So many node evaluations are over long before a lease is, and a thread to renew it would cost more than they do.
 _BRIEF = 250_000
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ def run(
     """
     metrics.CLAIMS.count()
     with logs.job_lines(job_id=claim.id, attempt=claim.attempt, request_id=claim.request_id):
+        _log.info("job begins at step %s", claim.step)
         state = _attempt(claim, store, settings, stop, slice_seconds, task)
+        _log.info("job %s", state)
     if state == LOST:
         metrics.LEASES_LOST.count()
     elif state != RELEASED:
@@ -74,8 +76,7 @@ def _attempt(
     task: jobs.Task | None,
 ) -> str:
     try:
-        brief = task is not None and task.cost <= _BRIEF
-        with nullcontext() if brief else _heartbeat(claim, store, settings.lease_seconds):
+        with nullcontext() if claim.cost <= _BRIEF else _heartbeat(claim, store, settings.lease_seconds):
             try:
                 return _run(claim, store, settings, stop, slice_seconds, task)
             except (LeaseLost, DatabaseUnavailable):
@@ -143,7 +144,7 @@ def _run(
             store.finish(claim, state="cancelled")
             return "cancelled"
         if claim.deadline is not None and time.time() >= claim.deadline:
-            store.finish(claim, state="expired")
+            store.finish(claim, state="expired", failure=EXPIRED)
             return "expired"
         if elapsed > left:
             store.finish(claim, state="failed", failure=time_limit(settings))

@@ -20,7 +20,7 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from chainrule_engine import acceleration
-from chainrule_service import exporter, logs, metrics, webhooks
+from chainrule_service import distributed, exporter, logs, metrics, webhooks
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.job_worker import work
@@ -43,10 +43,11 @@ def serve(settings: Settings) -> int:
     Raises:
         SettingsError: the address is open to others, there is no API key and nobody said that this is meant, or it
             cannot be had, or the data folder or the database cannot be used, or another server uses the folder, or
-            CHAINRULE_ENGINE names no engine.
+            CHAINRULE_ENGINE names no engine, or Celery is not installed.
     """
     check_address(settings)
     _check_engine()
+    _load_celery(settings)
     logs.configure(settings.log_level)
     with ExitStack() as held:
         listener = held.enter_context(_listen(settings.host, settings.port))
@@ -68,21 +69,11 @@ def serve(settings: Settings) -> int:
             warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
             Server(settings, app, listener.detach()).run()
 
-        def job_worker() -> None:
-            for mine in apart:
-                mine.close()
-            work(settings)
-
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
         sys.stdout.flush()
-        children = [
-            Child("gunicorn", web),
-            *_job_workers(settings, job_worker),
-            *_deliverers(settings, apart),
-            *exporters,
-        ]
+        children = [Child("gunicorn", web), *_seeing_to_jobs(settings, apart), *exporters]
         return Supervisor(settings, store, children, at_end=listener.close).run()
 
 
@@ -90,15 +81,15 @@ def run_job_workers(settings: Settings) -> int:
     """Run job workers alone until a signal ends them, and return the exit status.
 
     Raises:
-        SettingsError: the database cannot be used, or CHAINRULE_ENGINE names no engine.
+        SettingsError: the database cannot be used, CHAINRULE_ENGINE names no engine, or Celery is not installed.
     """
     _check_engine()
+    _load_celery(settings)
     logs.configure(settings.log_level)
     store = _open(settings)
     _load_kernels()
     with _exporters(settings) as exporters:
-        children = [*_job_workers(settings, lambda: work(settings)), *_deliverers(settings), *exporters]
-        return Supervisor(settings, store, children).run()
+        return Supervisor(settings, store, [*_seeing_to_jobs(settings), *exporters]).run()
 
 
 def upgrade(settings: Settings) -> None:
@@ -144,6 +135,14 @@ def _check_engine() -> None:
         acceleration.choice()
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _load_celery(settings: Settings) -> None:
+    """Load Celery, if it is to be used, before anything is forked."""
+    if settings.broker_url and not distributed.load():
+        raise SettingsError(
+            "CHAINRULE_BROKER_URL is for Celery, which is not installed: pip install 'chainrule[celery]'"
+        )
 
 
 @contextmanager
@@ -226,19 +225,23 @@ def _load_kernels() -> None:
         sys.stderr.write(f"chainrule computes in plain Python, without the compiled kernels: {acceleration.reason()}\n")
 
 
-def _job_workers(settings: Settings, run: Callable[[], object]) -> list[Child]:
-    return [Child(f"job worker {number}", run) for number in range(1, settings.job_workers + 1)]
+def _seeing_to_jobs(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> list[Child]:
+    """Return the children that see to the jobs of the queue, without the files `apart`."""
 
+    def alone(run: Callable[[Settings], object]) -> Callable[[], object]:
+        def child() -> None:
+            for mine in apart:
+                mine.close()
+            run(settings)
 
-def _deliverers(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> list[Child]:
-    """Return the child that delivers webhooks, without the files `apart`; or none."""
+        return child
 
-    def deliver() -> None:
-        for mine in apart:
-            mine.close()
-        webhooks.run(settings)
-
-    return [Child("webhooks", deliver)] if settings.webhooks else []
+    children = [Child(f"job worker {number}", alone(work)) for number in range(1, settings.job_workers + 1)]
+    if settings.broker_url:
+        children.append(Child("ringer", alone(distributed.ring_again)))
+    if settings.webhooks:
+        children.append(Child("webhooks", alone(webhooks.run)))
+    return children
 
 
 @contextmanager

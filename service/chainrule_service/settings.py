@@ -18,6 +18,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE = "chainrule.sqlite3"
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
+_BROKER = re.compile("(redis|amqp)s?://")
+_QUEUE = re.compile("[A-Za-z0-9._-]{1,64}")
 
 
 class SettingsError(ValueError):
@@ -56,7 +58,7 @@ _TABLE = (
         "evaluation_work",
         5_000_000,
         100_000_000,
-        "nodes times points, and so again per direction, of an evaluation, a whole batch of them, or a training's data",
+        "nodes times points, and so again per direction, of an evaluation or a whole batch of them",
     ),
     Limit(
         "answer_numbers",
@@ -125,6 +127,7 @@ class Settings:
             taken for dead after so long.
         insecure: whether to listen on an address that others can reach, although no API key exists yet.
         broker_url: the Redis or RabbitMQ by which Celery hands out jobs, `redis://host:6379/0` or `amqp://user@host//`.
+        queue: the name of the queue there: services that share a broker have different ones.
         log_level: the least that is logged: debug, info (a line for each request), warning or error.
         metrics_host: the address to listen on for Prometheus.
         metrics_port: the port to listen on for Prometheus; None counts nothing and listens nowhere.
@@ -144,6 +147,7 @@ class Settings:
     lease_seconds: int = 5
     insecure: bool = False
     broker_url: str | None = field(default=None, repr=False)  # it may hold a password
+    queue: str = "chainrule"
     log_level: str = "warning"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
@@ -166,6 +170,13 @@ class Settings:
             raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
         if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
             raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
+        if self.broker_url is not None:
+            if not _BROKER.match(self.broker_url):
+                raise SettingsError("broker_url must begin with redis://, rediss://, amqp:// or amqps://")
+            if self.database is None:
+                raise SettingsError("with a broker the jobs must be where workers find them: set database_url or data")
+        if not _QUEUE.fullmatch(self.queue):
+            raise SettingsError(f"queue must be 1 to 64 letters, digits, '.', '_' or '-', and is {self.queue!r}")
         if not self.host:
             raise SettingsError("host must not be empty; 127.0.0.1 listens on this machine only")
         for name, number in self.limits.items():
@@ -232,6 +243,7 @@ class Settings:
             lease_seconds=_integer("lease_seconds", given.get("lease_seconds", cls.lease_seconds)),
             insecure=_boolean("insecure", given.get("insecure", cls.insecure)),
             broker_url=str(given["broker_url"]) if "broker_url" in given else None,
+            queue=str(given.get("queue", cls.queue)),
             log_level=str(given.get("log_level", cls.log_level)).lower(),
             metrics_host=str(given.get("metrics_host", cls.metrics_host)),
             metrics_port=_integer("metrics_port", given["metrics_port"]) if "metrics_port" in given else None,

@@ -134,6 +134,7 @@ class Claim:
         deadline: when the job expires, in seconds since 1970.
         request_id: of the request that submitted it.
         worker: who has claimed it.
+        cost: node evaluations over the whole job, as its submission said.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Claim:
     deadline: float | None
     request_id: str
     worker: str
+    cost: int
 
 
 class Submission(NamedTuple):
@@ -257,9 +259,9 @@ class Store:
     def claim(self, worker: str, lease: float, job_id: str | None = None) -> Claim | None:
         """Take the job whose turn it is, or the one that is asked for, if it may run now.
 
-        It may when it is queued, or when it runs and its lease has ended; when attempts are left since its last step
-        forward (`sweep` fails it otherwise); and when fewer jobs of its owner run than may. Jobs that run in requests
-        do not count for that.
+        It may when it is queued, or when it runs and its lease has ended; when attempts are left (`sweep` fails it
+        otherwise; those before its last step forward do not count); and when fewer jobs of its owner run than may. Jobs
+        that run in requests do not count for that.
         """
         statement = _CLAIM_ONE if job_id is not None else _CLAIM_NEXT
         values = {
@@ -423,7 +425,7 @@ class Store:
         kept = 86400 * self._limits["retention_days"]
         old = sql.select(JOBS.c.seq).where(JOBS.c.finished < clock() - kept).limit(_DELETED_AT_ONCE).correlate(None)
         with self._write() as connection:
-            self._end_all(connection, sql.and_(_LIVE, JOBS.c.deadline <= clock()), "expired", _EXPIRED)
+            self._end_all(connection, sql.and_(_LIVE, JOBS.c.deadline <= clock()), "expired", EXPIRED)
             self._end_all(connection, gone & JOBS.c.cancel, "cancelled")
             for job_id, tries, cause in connection.execute(sql.select(*_LOST).where(used_up)).all():
                 self._end_all(connection, used_up & (JOBS.c.id == job_id), "failed", _worker_lost(tries, cause))
@@ -637,7 +639,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
 }  # fmt: skip
-_EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
+EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
 _DELETED_AT_ONCE = 100  # so that nobody waits long for the sweep
 _LOST = (JOBS.c.id, JOBS.c.tries, JOBS.c.lost)
 _ORDER = (JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq)
@@ -719,11 +721,12 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     values = _leased(_parameter("by"), _parameter("with_token"), _parameter("for_seconds", JOBS.c.lease))
     values |= {"attempts": JOBS.c.attempts + 1, "tries": JOBS.c.tries + 1, "inline": False}
     values |= {"started": sql.func.coalesce(JOBS.c.started, clock())}
+    values["rung"] = None  # whoever loses it is news
     taken = sql.update(JOBS).where(JOBS.c.seq == first.scalar_subquery()).values(values)
     return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
 
 
-_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker")
+_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker", "cost")
 _CLAIM_NEXT = _claiming(sql.true())
 _CLAIM_ONE = _claiming(JOBS.c.id == _parameter("wanted"))
 _ONE_CLAIM_AT_A_TIME = sql.select(sql.func.pg_advisory_xact_lock(0x636C61))

@@ -265,9 +265,6 @@ def prepare(spec: dict[str, Any], settings: Settings) -> Training:
         advice = "take fewer steps or metrics: the answer holds the loss and the metrics of each step"
         raise LimitExceeded("answer_numbers", limits["answer_numbers"], recorded, ("steps",), advice)
     training = Training(spec, max_nodes=limits["nodes"], max_points=limits["points"])
-    held = training.model.points * len(training.model.structure.graph.nodes)
-    if held > limits["evaluation_work"]:
-        raise LimitExceeded("evaluation_work", limits["evaluation_work"], held, ("data",), "send fewer points")
     if training.memory > limits["job_memory"]:
         advice = "take fewer steps, a smaller batch_size or fewer points, or a smaller model"
         raise LimitExceeded("job_memory", limits["job_memory"], training.memory, (), advice)

@@ -138,7 +138,8 @@ def test_workers_and_the_queue(environ, database):
     assert found(environ, "workers").verdict == "warn"
     workers.announce(database, "here:1", 2)
     assert found(environ, "workers") == doctor.Finding("workers", "ok", "2 job workers are alive")
-    store = open_store(Settings.from_env(environ))
+    settings = Settings.from_env(environ)
+    store = open_store(settings)
     store.submit({"type": "training", "spec": {}, "spec_digest": "", "engine": {}})
     assert found(environ, "jobs").verdict == "ok"
     with database.transaction() as connection:

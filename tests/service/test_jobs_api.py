@@ -264,8 +264,8 @@ def test_a_refused_job_leaves_no_record(call_with, network):
 def test_limits_of_a_graph_and_its_points(call_with, line):
     nodes = call_with(limits={"nodes": 2})(PATH, training(line), 422)
     assert (nodes["limit"], nodes["errors"][0]["pointer"]) == ("nodes", "#/spec/model/graph/program")
-    points = call_with(limits={"evaluation_work": 10})(PATH, training(line), 422)
-    assert (points["limit"], points["errors"][0]["pointer"]) == ("evaluation_work", "#/spec/data")
+    points = call_with(limits={"job_memory": 10})(PATH, training(line), 422)
+    assert (points["limit"], points["errors"][0]["pointer"]) == ("job_memory", "#/spec")
 
 
 def test_a_graph_has_no_more_parameters_than_a_network(call_with, line):

@@ -206,7 +206,7 @@ def test_the_lease_is_renewed_while_a_chunk_takes_long(store):
         yield from task.run(state, history)
 
     claim = store.claim("here:1", 1)
-    assert runner.run(claim, store, settings, NEVER, task=replace(task, run=run, cost=10**9)) == "succeeded"
+    assert runner.run(replace(claim, cost=10**9), store, settings, NEVER, task=replace(task, run=run)) == "succeeded"
 
 
 def test_the_work_goes_on_while_the_database_is_away(tmp_path, caplog):

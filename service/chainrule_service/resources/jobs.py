@@ -411,7 +411,9 @@ def _submit(
             runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
             return submission._replace(job=find(submission.job["id"]))
     job = submission.job
-    if not submission.new and idempotency is not None:
+    if submission.new:
+        shared.ring(job["id"])
+    elif idempotency is not None:
         give_back(task.cost)
         if job["body_sha256"] != idempotency[1]:
             detail = "the header Idempotency-Key names a request with another body; give each request its own key"

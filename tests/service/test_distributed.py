@@ -1,0 +1,384 @@
+"""Jobs handed out by Celery: real workers on PostgreSQL, Redis and RabbitMQ, killed and cut off for real."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+import redis
+from kombu import Connection, pools
+from tests.service.databases import postgresql
+from tests.service.queued import (
+    check_exact,
+    ended,
+    long_network,
+    network,
+    open_store,
+    settings_for,
+    submit,
+    undisturbed,
+    until,
+    worker_of,
+)
+from tests.service.servers import ENVIRON, Server
+
+from chainrule_service import job_worker
+from chainrule_service.distributed import PATIENCE, Bell
+from chainrule_service.settings import Settings, SettingsError
+from chainrule_service.store import worker_name
+
+#: A database of Redis that tests may empty, and RabbitMQ.
+REDIS = os.environ.get("CHAINRULE_TEST_REDIS", "redis://127.0.0.1:6379/7")
+RABBITMQ = os.environ.get("CHAINRULE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
+LEASE = 2
+WORKERS = "import sys; from chainrule.cli import main; sys.exit(main(['worker', *sys.argv[1:]]))"
+
+
+@pytest.fixture(scope="module")
+def database_url():
+    with postgresql() as url:
+        with closing(open_store(Settings(database_url=url))) as store:
+            store.database.upgrade()
+        yield url
+
+
+class Setting:
+    """A queue of its own on a broker: its settings, the table, and the way to ring."""
+
+    def __init__(self, database_url, broker_url):
+        self.settings = Settings(
+            database_url=database_url, broker_url=broker_url, queue=f"chainrule-test-{secrets.token_hex(4)}"
+        )
+        self.environment = {
+            "CHAINRULE_DATABASE_URL": database_url, "CHAINRULE_BROKER_URL": broker_url,
+            "CHAINRULE_QUEUE": self.settings.queue, "CHAINRULE_LEASE_SECONDS": str(LEASE),
+            "CHAINRULE_LIMIT_ANSWER_NUMBERS": "10000000", "CHAINRULE_LIMIT_JOB_WORK": "10000000000",
+        }  # fmt: skip
+        self.store = open_store(self.settings)
+        self.bell = Bell(self.settings)
+
+    def submit(self, spec, **more):
+        """Do what a server does: record a job, and ring."""
+        job_id = submit(self.store, spec, **more)
+        assert self.bell.ring(job_id)
+        return job_id
+
+    @contextmanager
+    def workers(self, number=1):
+        """Run `chainrule worker`, and give its process; at the end of the block it is told to end, and does."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKERS, "--job-workers", str(number)],
+            env=ENVIRON | self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                _, errors = process.communicate(timeout=60)
+                assert process.returncode == 0, errors
+        finally:
+            kill(process)
+
+
+def kill(process):
+    """Kill a process and all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+
+
+@pytest.fixture
+def on_broker(database_url):
+    """Return a function that gives a Setting on a broker."""
+    made = []
+
+    def make(broker_url):
+        try:
+            with Connection(broker_url, connect_timeout=2) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+        except Exception:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip("no broker answers (CHAINRULE_TEST_REDIS, CHAINRULE_TEST_RABBITMQ)")
+        made.append(Setting(database_url, broker_url))
+        return made[-1]
+
+    yield make
+    pools.reset()
+    for setting in made:
+        setting.store.close()
+        with Connection(setting.settings.broker_url) as connection:
+            queue = setting.bell._app.amqp.queues[setting.settings.queue](connection.default_channel)
+            queue.declare()  # else it could not be deleted from Redis
+            queue.delete()
+
+
+@pytest.fixture
+def setting(on_broker):
+    return on_broker(REDIS)
+
+
+def begun(store, job_id):
+    """Wait until a job has a checkpoint."""
+    until(lambda: store.get(job_id, brief=True)["step"], "the job comes forward")
+
+
+def small_trainings(number):
+    return [network(200 * (n + 1) if n % 2 else 20_000, batch_seed=n) for n in range(number)]
+
+
+# ------------------------------------------------------------------------------------------------------ as it should be
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker_url", [REDIS, RABBITMQ], ids=["redis", "rabbitmq"])
+def test_20_jobs_have_the_bits_of_undisturbed_ones(on_broker, broker_url):
+    setting = on_broker(broker_url)
+    specs = small_trainings(20)
+    with setting.workers(2):
+        ids = [setting.submit(spec) for spec in specs]
+        for job_id, spec in zip(ids, specs, strict=True):
+            check_exact(setting.store, ended(setting.store, job_id), undisturbed(spec))
+
+
+@pytest.mark.slow
+def test_a_server_rings_for_the_jobs_that_it_accepts(setting, tmp_path):
+    """A job without a bell waits for ten seconds: this one does not."""
+    with Server(tmp_path, environment=setting.environment, job_workers=0) as server, setting.workers():
+        for _ in range(2):  # the first starts when the worker has
+            job = server.call("/v1/jobs", {"type": "training", "spec": long_network(3)})
+            job = ended(setting.store, job["id"])
+            assert job["state"] == "succeeded"
+        assert job["started"] - job["created"] < 5
+        assert server.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_priorities_hold_in_whatever_order_the_messages_come(setting):
+    ids = [setting.submit(network(5), priority=priority) for priority in (0, 1, -1, 2)]
+    with setting.workers():
+        jobs = [ended(setting.store, job_id) for job_id in ids]
+    begun = sorted(jobs, key=lambda job: job["started"])
+    assert [job["priority"] for job in begun] == [2, 1, 0, -1]
+
+
+@pytest.mark.slow
+def test_a_message_that_comes_twice_or_for_nothing(setting):
+    spec = long_network(1)
+    job_id = setting.submit(spec)
+    for name in [job_id] * 5 + ["job_" + "0" * 32]:
+        assert setting.bell.ring(name)
+    with setting.workers(2):
+        job = ended(setting.store, job_id)
+        later = ended(setting.store, setting.submit(network(5)))
+    check_exact(setting.store, job, undisturbed(spec))
+    assert (job["attempts"], later["state"]) == (1, "succeeded")
+
+
+def test_a_slice_of_work_ends_and_the_job_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(job_worker, "SLICE_SECONDS", 0.01)
+    settings, stop = settings_for(tmp_path), threading.Event()
+    spec = long_network(1)
+    with closing(open_store(settings)) as store:
+        job_id = submit(store, spec)
+        assert job_worker._run_slice(store, settings, stop)
+        job = store.get(job_id)
+        assert (job["state"], job["attempts"]) == ("queued", 0)
+        assert 0 < job["step"] < spec["steps"]
+        monkeypatch.setattr(job_worker, "SLICE_SECONDS", 60)
+        assert not job_worker._run_slice(store, settings, stop)
+        check_exact(store, store.get(job_id), undisturbed(spec))
+
+
+# --------------------------------------------------------------------------------------------------- processes that die
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_is_killed_goes_on(setting):
+    spec = long_network(4)
+    with setting.workers(2):
+        job_id = setting.submit(spec)
+        begun(setting.store, job_id)
+        killed = worker_of(setting.store, job_id)
+        os.kill(killed, signal.SIGKILL)
+        await_another(setting.store, job_id, worker_name(killed))
+        job = ended(setting.store, job_id)
+    check_exact(setting.store, job, undisturbed(spec))
+    assert job["attempts"] == 2
+
+
+@contextmanager
+def two_machines(setting):
+    """Run `chainrule worker` twice, and give a function that finds the process that a job's worker belongs to."""
+    with setting.workers() as one, setting.workers() as other:
+        both = [setting.submit(long_network(30)) for _ in range(2)]
+        for job_id in both:  # each is with one of them, so both have started
+            begun(setting.store, job_id)
+        for job_id in both:
+            setting.store.cancel(job_id)
+            ended(setting.store, job_id)
+        yield lambda job_id: {p.pid: p for p in (one, other)}[os.getpgid(worker_of(setting.store, job_id))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker_url", [REDIS, RABBITMQ], ids=["redis", "rabbitmq"])
+def test_all_workers_of_a_machine_are_killed(on_broker, broker_url):
+    """The broker still counts the message as received; those of another machine hear of the job all the same."""
+    setting = on_broker(broker_url)
+    spec = long_network(4)
+    with two_machines(setting) as machine_of:
+        job_id = setting.submit(spec)
+        begun(setting.store, job_id)
+        worker = worker_of(setting.store, job_id)
+        kill(machine_of(job_id))
+        await_another(setting.store, job_id, worker_name(worker))
+        job = ended(setting.store, job_id)
+    check_exact(setting.store, job, undisturbed(spec))
+    assert job["attempts"] == 2
+
+
+def await_another(store, job_id, former):
+    """Insist that another worker has a job, soon after its last one has died."""
+    until(lambda: store.get(job_id, brief=True)["worker"] not in (None, former), "another has it", LEASE + 2)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_gives_its_job_back_and_rings(setting):
+    """A job without a bell waits for ten seconds: this one does not."""
+    spec = long_network(4)
+    with two_machines(setting) as machine_of:
+        job_id = setting.submit(spec)
+        begun(setting.store, job_id)
+        worker, process = worker_of(setting.store, job_id), machine_of(job_id)
+        process.send_signal(signal.SIGTERM)
+        await_another(setting.store, job_id, worker_name(worker))
+        job = ended(setting.store, job_id)
+        assert process.wait(timeout=60) == 0
+    check_exact(setting.store, job, undisturbed(spec))
+    assert job["attempts"] == 1
+
+
+# ----------------------------------------------------------------------------------------------- a broker that forgets
+
+
+@pytest.mark.parametrize("broker_url", [REDIS, RABBITMQ], ids=["redis", "rabbitmq"])
+def test_nobody_rings_again_while_a_message_waits(on_broker, broker_url):
+    bell = on_broker(broker_url).bell
+    assert bell.is_silent()
+    assert bell.ring("job_1")
+    assert not bell.is_silent()
+
+
+@pytest.mark.slow
+def test_the_broker_is_emptied_while_50_jobs_wait(setting):
+    ids = [setting.submit(network(100, batch_seed=n)) for n in range(50)]
+    with redis.Redis.from_url(REDIS) as client:
+        client.flushdb()
+    with setting.workers(2):
+        assert [ended(setting.store, job_id)["state"] for job_id in ids] == ["succeeded"] * 50
+
+
+def test_a_job_that_is_lost_soon_after_somebody_rang_for_it_is_rung_for_at_once(tmp_path):
+    with closing(open_store(settings_for(tmp_path))) as store:
+        job_id = submit(store, network(5))
+        assert store.ring(after=0) == [job_id]
+        assert store.claim("here:1", 5).id == job_id
+        assert store.ring() == []
+        store.expire_worker("here:1")
+        assert store.ring() == [job_id]
+        assert store.ring() == []
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """The URL of a Redis of the test's own, and two functions that start and stop it."""
+    program = shutil.which("redis-server")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is not installed")
+        pytest.skip("redis-server is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    processes = []
+
+    def start():
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        until(lambda: is_open(port), "Redis listens")
+
+    def stop():
+        processes[-1].kill()
+        processes[-1].wait()
+
+    yield f"redis://127.0.0.1:{port}/0", start, stop
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+def test_the_broker_is_away_for_a_while(own_redis, database_url, tmp_path):
+    """Jobs are accepted meanwhile, without waiting for it, and run when it is back."""
+    url, start, stop = own_redis
+    setting = Setting(database_url, url)
+    start()
+    with closing(setting.store), Server(tmp_path, environment=setting.environment, job_workers=1) as server:
+        body = {"type": "training", "spec": network(40_000)}
+        first = server.call("/v1/jobs", body)
+        assert ended(setting.store, first["id"])["state"] == "succeeded"
+        stop()
+        ids = []
+        for _ in range(5):
+            began = time.monotonic()
+            ids.append(server.call("/v1/jobs", body)["id"])
+            assert time.monotonic() - began < 2 * PATIENCE + 1
+        time.sleep(3)  # this long it is away
+        start()
+        assert [ended(setting.store, job_id)["state"] for job_id in ids] == ["succeeded"] * 5
+        assert server.call("/readyz")
+        assert server.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_is_silent_is_not_waited_for(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}//"
+        bell = Bell(Settings(database_url="postgresql+psycopg://nobody@nowhere/nothing", broker_url=url))
+        began = time.monotonic()
+        for _ in range(20):
+            assert not bell.ring("job_1")
+        assert not bell.is_silent()
+        assert time.monotonic() - began < 10
+        pools.reset()
+
+
+# ---------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"broker_url": "kafka://there"}, "redis://"),
+        ({"broker_url": "redis://there", "database_url": None}, "database_url or data"),
+        ({"broker_url": "redis://there", "queue": "a b"}, "queue must be"),
+        ({"broker_url": "redis://there", "queue": ""}, "queue must be"),
+    ],
+)
+def test_faults_in_the_settings(settings, words):
+    with pytest.raises(SettingsError, match=words):
+        Settings(**{"database_url": "postgresql://there/x"} | settings)
