@@ -149,10 +149,7 @@ class Database:
         """
         with self.transaction(reads=True) as connection:
             self.now(connection)
-        if self.file is not None and not (
-            os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK | os.X_OK)
-        ):
-            raise DatabaseUnavailable(f"the file {self.file.name!r} or its folder cannot be written to")
+        self._check_writable()
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -220,6 +217,11 @@ class Database:
             options |= {"max_overflow": -1}  # a connection for each thread that wants one
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = sql.create_engine(self.url, connect_args=connect, **options)
+
+        @sql.event.listens_for(engine, "do_connect")
+        def refuse(*_: Any) -> None:
+            # SQLite would open it for reading alone, and this process might keep to that when it may be written again.
+            self._check_writable()
 
         @sql.event.listens_for(engine, "connect")
         def prepare(connection: Any, _: Any) -> None:
@@ -294,6 +296,16 @@ class Database:
         except OSError:
             pass
         raise DatabaseUnavailable(f"{self.file} was deleted or replaced; start the server again")
+
+    def _check_writable(self) -> None:
+        """Refuse a file that only may be read, or is in a folder or has companions of which that is true."""
+        if self.file is None:
+            return
+        files = (self.file.with_name(self.file.name + suffix) for suffix in ("", "-wal", "-shm"))
+        if not os.access(self.file.parent, os.W_OK | os.X_OK) or not all(
+            os.access(file, os.W_OK) for file in files if file.exists()
+        ):
+            raise DatabaseUnavailable(f"the file {self.file.name!r} or its folder cannot be written to")
 
 
 _NOW = sql.select(clock())

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 
 import pytest
@@ -30,10 +31,11 @@ class Server:
     """A server in a process group of its own, which is gone when the block ends, whatever happened in it."""
 
     def __init__(self, folder, script=SCRIPT, *, environment=None, **overrides):
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe could fill up, and hold up whoever logs
         settings = {"port": 0, "workers": 1, "job_workers": 1, "data": str(folder)} | overrides
         self.process = subprocess.Popen(
             [sys.executable, "-c", script, json.dumps(settings)],
-            env=ENVIRON | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=ENVIRON | (environment or {}), stdout=subprocess.PIPE, stderr=self._log, text=True,
             start_new_session=True,
         )  # fmt: skip
 
@@ -48,16 +50,19 @@ class Server:
 
     def __exit__(self, *_):
         self.stop(signal.SIGTERM)
+        self._log.close()
 
     def stop(self, number, timeout=100):
         """Signal the master, wait for it, and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            _, self.errors = self.process.communicate(timeout=timeout)
+            self.process.communicate(timeout=timeout)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            self._log.seek(0)
+            self.errors = self._log.read()
         return self.process.returncode
 
     def call(self, path, data=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 import socket
 import sqlite3
@@ -17,6 +18,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import pytest
+from kombu import Connection
+from tests.service.databases import postgresql
 from tests.service.processes import children, in_sessions
 from tests.service.queued import (
     ROOMY_ENVIRONMENT,
@@ -29,6 +32,7 @@ from tests.service.queued import (
     until,
 )
 from tests.service.servers import ENVIRON
+from tests.service.test_distributed import REDIS
 
 from chainrule import Client
 from chainrule_service.settings import FILE, Settings
@@ -177,3 +181,29 @@ def test_chaos_on_one_file(tmp_path):
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+@pytest.fixture
+def queue():
+    """The name of a queue on Redis, which is gone afterwards."""
+    name = f"chainrule-test-{secrets.token_hex(4)}"
+    with Connection(REDIS, connect_timeout=2) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+        except connection.connection_errors:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip("no Redis answers (CHAINRULE_TEST_REDIS)")
+        yield name
+        connection.default_channel.queue_delete(name)
+
+
+@pytest.mark.slow
+def test_chaos_on_postgresql_and_celery(tmp_path, queue):
+    with postgresql() as url:
+        place = {"CHAINRULE_DATABASE_URL": url, "CHAINRULE_BROKER_URL": REDIS, "CHAINRULE_QUEUE": queue}
+        workers = {"serve": {"CHAINRULE_JOB_WORKERS": "0"}, "worker": {"CHAINRULE_JOB_WORKERS": "2"}}
+        stack = Stack(tmp_path, place, workers)
+        with closing(open_store(stack.settings)) as store:
+            store.database.upgrade()
+        survive(stack)
