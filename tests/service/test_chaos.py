@@ -18,7 +18,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Exchange, Queue
 from tests.service.databases import postgresql
 from tests.service.processes import children, in_sessions
 from tests.service.queued import (
@@ -195,7 +195,9 @@ def queue():
                 raise
             pytest.skip("no Redis answers (CHAINRULE_TEST_REDIS)")
         yield name
-        connection.default_channel.queue_delete(name)
+        made = Queue(name, Exchange(name), name, channel=connection.default_channel)
+        made.declare()  # else it could not be deleted
+        made.delete()
 
 
 @pytest.mark.slow

@@ -191,15 +191,14 @@ def allow(folder, writing):
 # --------------------------------------------------------------------------------------------------- what it has kept
 
 
-@pytest.mark.parametrize("damage", ["substr(state, 1, length(state) / 2)", "zeroblob(length(state))"])
-def test_a_checkpoint_that_is_damaged(tmp_path, damage):
+def test_a_checkpoint_that_is_damaged(tmp_path):
     """The job starts again, and nothing of what it had recorded is there twice."""
     spec = long_network(2)
     with serving(tmp_path) as service:
         service.begin(spec)
     accepted = service.accepted
     with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
-        assert connection.execute(f"UPDATE checkpoints SET state = {damage}").rowcount >= 1
+        assert connection.execute("UPDATE checkpoints SET state = zeroblob(length(state))").rowcount >= 1
     with serving(tmp_path) as service:
         service.accepted = accepted
         service.check()
