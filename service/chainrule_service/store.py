@@ -245,11 +245,10 @@ class Store:
         except IntegrityError:  # somebody else has submitted it since we looked
             if idempotency is None:
                 raise
-            with self.database.transaction(reads=True) as connection:
-                found = _by_key(connection, row["owner"], idempotency[0])
+            found = self.find_by_key(row["owner"], idempotency[0])
             if found is None:
                 raise
-            return Submission(self._told(found), False, None)
+            return Submission(found, False, None)
         recorded = dict.fromkeys(JOBS.c.keys()) | row | dict(given)
         claim = None if claimed_by is None else _claim(recorded, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
@@ -462,6 +461,12 @@ class Store:
         if row is None:
             return None
         return self._told(_job(row), brief=brief)
+
+    def find_by_key(self, owner: str, key: str) -> Job | None:
+        """Return the job that an owner has submitted with an idempotency key, or None."""
+        with self.database.transaction(reads=True) as connection:
+            found = _by_key(connection, owner, key)
+        return None if found is None else self._told(found)
 
     def page(
         self,

@@ -629,6 +629,12 @@ def test_an_owner_sees_only_their_own(store):
     assert [job["id"] for job in store.page(9)] == [theirs, mine]
 
 
+def test_a_job_is_found_by_the_key_of_its_submission(store):
+    job = store.submit(JOB | {"owner": "me"}, idempotency=("key", "0" * 64)).job
+    assert store.find_by_key("me", "key") == job == store.get(job["id"])
+    assert store.find_by_key("them", "key") is store.find_by_key("me", "other") is None
+
+
 def test_pages(store):
     ids = [queued(store) for _ in range(5)]
     first = store.page(2)
