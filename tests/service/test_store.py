@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import struct
 import threading
 import time
+from contextlib import closing, contextmanager
 
 import pytest
 import sqlalchemy as sql
@@ -457,6 +459,38 @@ def test_a_checkpoint_can_be_repeated(store):
     assert list(store.history(job_id).losses) == [1.0, 0.5, 0.1]
 
 
+@pytest.mark.parametrize("by", ["checkpoint", "finish"])
+def test_steps_that_were_recorded_unnoticed_are_not_recorded_again(store, by):
+    """What was told as not recorded comes again, with the steps that were made since."""
+    job_id = queued(store)
+    claim = store.claim("host:1", LEASE)
+    advance(store, claim, 1, [1.0], metrics={"margin": [3.0]})
+    advance(store, claim, 3, [0.5, 0.25], metrics={"margin": [2.0, 1.0]})
+    merged = {"step": 4, "losses": [0.5, 0.25, 0.125], "metrics": {"margin": [2.0, 1.0, 0.0]}}
+    if by == "checkpoint":
+        assert advance(store, claim, **merged) is False
+        assert store.get(job_id)["step"] == 4
+    store.finish(claim, result={}, **merged)
+    history = store.history(job_id)
+    assert (list(history.losses), history.metrics) == ([1.0, 0.5, 0.25, 0.125], {"margin": [3.0, 2.0, 1.0, 0.0]})
+    assert store.get(job_id)["state"] == "succeeded"
+
+
+def test_steps_that_leave_a_gap_are_refused(store):
+    queued(store)
+    claim = store.claim("host:1", LEASE)
+    advance(store, claim, 2, [1.0, 0.5])
+    before = [rows(store, table, claim.id) for table in (JOBS, CHECKPOINTS, PROGRESS)]
+    for use in (
+        lambda: advance(store, claim, 4, [0.1]),
+        lambda: advance(store, claim, 1, [1.0]),
+        lambda: store.finish(claim, result={}, step=4, losses=[0.1]),
+    ):
+        with pytest.raises(LeaseLost):
+            use()
+        assert [rows(store, table, claim.id) for table in (JOBS, CHECKPOINTS, PROGRESS)] == before
+
+
 @pytest.mark.parametrize("damage", ["flipped", "shorter", "empty", "gone"])
 def test_a_damaged_checkpoint_is_noticed(store, caplog, damage):
     job_id = queued(store)
@@ -598,6 +632,39 @@ def test_the_end_of_every_job_is_told_in_its_transaction(make):
     with pytest.raises(RuntimeError):
         store.finish(claim, result={})
     assert store.get(claim.id)["state"] == "running"
+
+
+# ------------------------------------------------------------------------------------------- ends that are owed
+
+
+@contextmanager
+def locked(path):
+    """Keep everybody from writing the file of a database."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_an_end_that_cannot_be_recorded_ever_holds_up_nothing_else(tmp_path, caplog):
+    refused = []
+
+    def ended(connection, ids):
+        if refused == ids:
+            raise RuntimeError("the hook fails")
+
+    path = tmp_path / "jobs.sqlite3"
+    with closing(Store(Database(f"sqlite:///{path}", patience=0.01), on_end=ended)) as store:
+        bad, good = (store.submit(JOB, claimed_by="host:1", lease=LEASE).claim for _ in range(2))
+        refused.append(bad.id)
+        with locked(path):
+            store.finish(bad, result={})
+            store.finish(good, result={"good": True})
+        for _ in range(2):
+            assert store.submit(JOB).new
+        assert [store.get(claim.id)["state"] for claim in (bad, good)] == ["running", "succeeded"]
+        assert store.get(good.id)["result"] == {"good": True}
+        assert bad.id in caplog.text
+        assert "the hook fails" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------ ringing
