@@ -402,8 +402,12 @@ class Store:
         """Cancel a job: one that waits at once, one that runs as soon as its worker sees it. Return it, or None."""
         one = _of(job_id, owner)
         with self._write() as connection:
-            if not self._end_all(connection, one & (JOBS.c.state == "queued"), "cancelled"):
-                connection.execute(sql.update(JOBS).where(one & (JOBS.c.state == "running")).values(cancel=True))
+            # With the row locked, nobody claims or releases it before the second statement.
+            state = connection.scalar(sql.select(JOBS.c.state).where(one).with_for_update())
+            if state == "queued":
+                self._end_all(connection, one, "cancelled")
+            elif state == "running":
+                connection.execute(sql.update(JOBS).where(one).values(cancel=True))
         return self.get(job_id, owner)
 
     def delete(self, job_id: str, owner: str | None = None) -> bool:

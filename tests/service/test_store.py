@@ -525,6 +525,27 @@ def test_a_job_that_waits_is_cancelled_at_once(store):
     assert store.cancel("job_none") is None
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_job_that_is_given_back_while_it_is_cancelled_is_cancelled(store):
+    """Two transactions that meet in the middle: each statement sees what was committed when it began."""
+    job_id = queued(store)
+    store.claim("host:1", LEASE)
+    cancel = threading.Thread(target=store.cancel, args=(job_id,))
+    waiting = sql.text("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    with store.database.transaction() as connection:
+        connection.execute(sql.update(JOBS).values(state="queued", token=None, worker=None, lease=None, heartbeat=None))
+        cancel.start()
+        deadline = time.monotonic() + 10
+        while True:
+            with store.database.transaction(reads=True) as other:
+                if other.scalar(waiting):
+                    break
+            assert time.monotonic() < deadline
+    cancel.join()
+    assert store.get(job_id)["state"] == "cancelled"
+    assert store.claim("host:2", LEASE) is None
+
+
 def test_the_worker_of_a_running_job_sees_that_it_is_to_be_cancelled(store):
     job_id = queued(store)
     claim = store.claim("host:1", LEASE)
