@@ -375,6 +375,9 @@ def _attempt(database: Database, settings: Settings, delivery: Delivery, resolve
         detail = None if 200 <= status < 300 else f"the answer was {status}"
     except (egress.Refused, egress.NoAnswer) as error:
         detail = str(error)[:300]
+    except Exception as error:  # a mistake of ours must not have this one tried for ever, and the others wait for it
+        _log.exception("an attempt to deliver %s broke off", message_id)
+        detail = f"the attempt broke off within the service ({type(error).__name__})"
     metrics.DELIVERIES.count("delivered" if detail is None else "failed")
     delay = retry_delay(delivery["attempts"], random.random(), retry_after)
     outcome: dict[str, Any]

@@ -337,7 +337,10 @@ def test_retry_after(retry_after: str, low: float, high: float):
     assert low <= seconds <= high
 
 
-@pytest.mark.parametrize("retry_after", ["soon", "-1", "1.5", "1" * 5000, "Fri, 99 Dec 2100 23:59:59 GMT"])
+FAR_YEAR = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "-1", "1.5", "1" * 5000, "Fri, 99 Dec 2100 23:59:59 GMT", FAR_YEAR])
 def test_a_retry_after_that_cannot_be_read(retry_after: str):
     with receiver(answers(503, headers={"Retry-After": retry_after})) as there:
         assert post(there.url, b"{}", {}, LOOPBACK) == Answer(503, None)

@@ -232,6 +232,24 @@ def test_retry_after_is_waited_for(store: Store):
     assert 3590 < wait_in_seconds(store, delivery) <= 3600
 
 
+def test_an_attempt_that_breaks_is_a_failed_one(store: Store, caplog: pytest.LogCaptureFixture):
+    """Whatever is wrong, it is recorded, and the attempts come to an end."""
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no resolver is like this")
+
+    end(store, "http://name.example/hook")
+    end(store, "http://name.example/other")
+    for attempt in range(1, len(DELAYS) + 1):
+        assert deliver_due(store.database, SETTINGS, resolve=broken) == 2
+        for delivery in deliveries(store):
+            assert (delivery["attempts"], delivery["status"]) == (attempt, None)
+            assert delivery["detail"] == "the attempt broke off within the service (RuntimeError)"
+        let_time_pass(store)
+    assert {delivery["state"] for delivery in deliveries(store)} == {"failed"}
+    assert "no resolver is like this" in caplog.text
+
+
 def test_410_disables_the_url_until_a_replay_succeeds(store: Store):
     with receiver(answers(410, 410, 200)) as there, receiver(answers(200)) as other:
         end(store, there.url)
