@@ -688,6 +688,52 @@ def test_an_end_that_cannot_be_recorded_ever_holds_up_nothing_else(tmp_path, cap
         assert "the hook fails" in caplog.text
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Nobody but the test brings what is owed."""
+    monkeypatch.setattr("chainrule_service.store._OWED_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def owing(tmp_path):
+    """Give a store that owes the end of a job to a file that can be written again, the job's id, and the URL."""
+    url = f"sqlite:///{tmp_path}/jobs.sqlite3"
+    with closing(Store(Database(url, patience=0.01))) as store:
+        claim = store.submit(JOB, claimed_by="host:1", lease=LEASE).claim
+        with locked(tmp_path / "jobs.sqlite3"):
+            store.finish(claim, result={"loss": 1.0})
+        yield store, claim.id, url
+
+
+def test_an_end_that_is_owed_is_recorded_though_nothing_else_is_written(owing):
+    _, job_id, url = owing
+    with closing(Store(Database(url))) as other:
+        deadline = time.monotonic() + 20
+        while other.get(job_id)["state"] != "succeeded":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert other.get(job_id)["result"] == {"loss": 1.0}
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_end_that_is_owed_is_recorded_before_the_store_is_closed(owing):
+    store, job_id, url = owing
+    store.close()
+    with closing(Store(Database(url))) as other:
+        assert other.get(job_id)["state"] == "succeeded"
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_end_that_is_owed_when_the_store_is_closed_may_be_lost_but_not_silently(owing, tmp_path, caplog):
+    store, job_id, url = owing
+    caplog.clear()
+    with locked(tmp_path / "jobs.sqlite3"):
+        store.close()
+    assert job_id in caplog.text
+    with closing(Store(Database(url))) as other:
+        assert other.get(job_id)["state"] == "running"
+
+
 # ------------------------------------------------------------------------------------------------------ ringing
 
 
