@@ -132,7 +132,7 @@ class Claim:
         checkpoint: the state after them, as `Store.checkpoint` was given it.
         attempt: how often the job was begun, this time included; a release does not count.
         owner: the id of an API key, or nothing.
-        deadline: when the job expires, in seconds since 1970.
+        expires_in: the seconds from the claim to the job's deadline, by the database's clock.
         request_id: of the request that submitted it.
         worker: who has claimed it.
         cost: node evaluations over the whole job, as its submission said.
@@ -146,7 +146,7 @@ class Claim:
     checkpoint: dict[str, Any] | None = field(repr=False)
     attempt: int
     owner: str
-    deadline: float | None
+    expires_in: float | None
     request_id: str
     worker: str
     cost: int
@@ -254,7 +254,7 @@ class Store:
                 raise
             return Submission(found, False, None)
         recorded = dict.fromkeys(JOBS.c.keys()) | row | dict(given)
-        claim = None if claimed_by is None else _claim(recorded, spec, None)
+        claim = None if claimed_by is None else _claim(recorded | {"expires_in": deadline}, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
 
     # ------------------------------------------------------------------------------------------------ running
@@ -769,10 +769,10 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     values |= {"started": sql.func.coalesce(JOBS.c.started, clock())}
     values["rung"] = None  # whoever loses it is news
     taken = sql.update(JOBS).where(JOBS.c.seq == first.scalar_subquery()).values(values)
-    return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
+    return taken.returning(*(JOBS.c[name] for name in _CLAIMED), (JOBS.c.deadline - clock()).label("expires_in"))
 
 
-_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker", "cost")
+_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "request_id", "worker", "cost")
 _CLAIM_NEXT = _claiming(sql.true())
 _CLAIM_ONE = _claiming(JOBS.c.id == _parameter("wanted"))
 _ONE_CLAIM_AT_A_TIME = sql.select(sql.func.pg_advisory_xact_lock(0x636C61))
@@ -903,7 +903,7 @@ def _long_since(column: sql.ColumnElement[float], seconds: float) -> sql.ColumnE
 
 def _claim(row: Row, spec: Mapping[str, Any], checkpoint: dict[str, Any] | None) -> Claim:
     values = {name: row[name] for name in _CLAIMED if name != "attempts"}
-    return Claim(**values, attempt=row["attempts"], spec=spec, checkpoint=checkpoint)
+    return Claim(**values, attempt=row["attempts"], expires_in=row["expires_in"], spec=spec, checkpoint=checkpoint)
 
 
 def _job(row: Row) -> Job:
