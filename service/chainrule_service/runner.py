@@ -143,7 +143,7 @@ def _run(
         if cancelled:
             store.finish(claim, state="cancelled")
             return "cancelled"
-        if claim.deadline is not None and time.time() >= claim.deadline:
+        if claim.expires_in is not None and elapsed >= claim.expires_in:
             store.finish(claim, state="expired", failure=EXPIRED)
             return "expired"
         if elapsed > left:

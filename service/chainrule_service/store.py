@@ -15,9 +15,10 @@ import os
 import secrets
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -131,7 +132,7 @@ class Claim:
         checkpoint: the state after them, as `Store.checkpoint` was given it.
         attempt: how often the job was begun, this time included; a release does not count.
         owner: the id of an API key, or nothing.
-        deadline: when the job expires, in seconds since 1970.
+        expires_in: the seconds from the claim to the job's deadline, by the database's clock.
         request_id: of the request that submitted it.
         worker: who has claimed it.
         cost: node evaluations over the whole job, as its submission said.
@@ -145,7 +146,7 @@ class Claim:
     checkpoint: dict[str, Any] | None = field(repr=False)
     attempt: int
     owner: str
-    deadline: float | None
+    expires_in: float | None
     request_id: str
     worker: str
     cost: int
@@ -203,6 +204,9 @@ class Store:
         self._limits = (settings or Settings()).limits
         self._on_end = on_end
         self._owed: dict[str, _Ending] = {}  # endings that could not be written yet, by the job's id
+        self._payer: threading.Thread | None = None  # writes them, while there are any
+        self._payer_lock = threading.Lock()
+        self._closing = threading.Event()
 
     # -------------------------------------------------------------------------------------------- submitting
 
@@ -250,7 +254,7 @@ class Store:
                 raise
             return Submission(found, False, None)
         recorded = dict.fromkeys(JOBS.c.keys()) | row | dict(given)
-        claim = None if claimed_by is None else _claim(recorded, spec, None)
+        claim = None if claimed_by is None else _claim(recorded | {"expires_in": deadline}, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
 
     # ------------------------------------------------------------------------------------------------ running
@@ -353,8 +357,8 @@ class Store:
         A chunk that was not checkpointed comes with it: `progress`, `step`, `losses` and `metrics` are those of
         `checkpoint`, and may hold steps that were recorded already.
 
-        If that cannot be written now, it is kept, told to whoever asks this process, and written with the next change
-        to the table: work that is done is not lost to a database that is locked or away for a while.
+        If that cannot be written now, it is kept, told to whoever asks this process, and written as soon as it can be,
+        before any other change: work that is done is not lost to a database that is locked or away for a while.
 
         Raises:
             LeaseLost: the job is no longer this claim's, or not where the chunk begins.
@@ -367,7 +371,11 @@ class Store:
         except DatabaseUnavailable:
             _log.exception("the end of job %s could not be recorded yet", claim.id)
             ending.at = time.time()
-            self._owed[claim.id] = ending
+            with self._payer_lock:
+                self._owed[claim.id] = ending
+                if self._payer is None or not self._payer.is_alive():
+                    self._payer = threading.Thread(target=self._keep_paying, name="ends that are owed", daemon=True)
+                    self._payer.start()
 
     def release(self, claim: Claim) -> None:
         """Give the job back: it is queued again, continues at its checkpoint, and the attempt does not count.
@@ -557,7 +565,16 @@ class Store:
         self.database.check()
 
     def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
+        """Write what is owed, if that is possible now, and close the connections; the next use opens new ones."""
+        payer = self._payer
+        if payer is not None and payer.is_alive():  # in a child forked meanwhile it is not
+            self._closing.set()
+            payer.join()
+            self._closing.clear()
+        try:
+            self._pay()
+        except DatabaseUnavailable as error:
+            _log.error("the ends of these jobs are not recorded: %s (%s)", ", ".join(self._owed), error)
         self.database.close()
 
     # ---------------------------------------------------------------------------------------------- internals
@@ -585,6 +602,16 @@ class Store:
             except Exception:
                 _log.exception("the end of job %s was not recorded, and never will be", job_id)
             self._owed.pop(job_id, None)
+
+    def _keep_paying(self) -> None:
+        """Write what is owed, in a thread of its own: a process that is idle may make no other change for hours."""
+        while not self._closing.wait(_OWED_SECONDS):
+            with suppress(DatabaseUnavailable):
+                self._pay()
+            with self._payer_lock:
+                if not self._owed:
+                    self._payer = None
+                    return
 
     def _end(self, connection: sql.Connection, ending: _Ending) -> None:
         """Write an ending.
@@ -658,6 +685,7 @@ _ENDED: Final[dict[str, Any]] = {
     "token": None, "worker": None, "lease": None, "heartbeat": None, "finished": clock()
 }  # fmt: skip
 EXPIRED = {"code": "deadline-passed", "detail": "the job had not ended at its deadline", "fault": "client"}
+_OWED_SECONDS = 1.0  # between two attempts to write what is owed
 _DELETED_AT_ONCE = 100  # so that nobody waits long for the sweep
 _LOST = (JOBS.c.id, JOBS.c.tries, JOBS.c.lost)
 _ORDER = (JOBS.c.priority.desc(), JOBS.c.turn, JOBS.c.seq)
@@ -741,10 +769,10 @@ def _claiming(wanted: sql.ColumnElement[bool]) -> sql.Update:
     values |= {"started": sql.func.coalesce(JOBS.c.started, clock())}
     values["rung"] = None  # whoever loses it is news
     taken = sql.update(JOBS).where(JOBS.c.seq == first.scalar_subquery()).values(values)
-    return taken.returning(*(JOBS.c[name] for name in _CLAIMED))
+    return taken.returning(*(JOBS.c[name] for name in _CLAIMED), (JOBS.c.deadline - clock()).label("expires_in"))
 
 
-_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "deadline", "request_id", "worker", "cost")
+_CLAIMED = ("id", "token", "type", "step", "attempts", "owner", "request_id", "worker", "cost")
 _CLAIM_NEXT = _claiming(sql.true())
 _CLAIM_ONE = _claiming(JOBS.c.id == _parameter("wanted"))
 _ONE_CLAIM_AT_A_TIME = sql.select(sql.func.pg_advisory_xact_lock(0x636C61))
@@ -875,7 +903,7 @@ def _long_since(column: sql.ColumnElement[float], seconds: float) -> sql.ColumnE
 
 def _claim(row: Row, spec: Mapping[str, Any], checkpoint: dict[str, Any] | None) -> Claim:
     values = {name: row[name] for name in _CLAIMED if name != "attempts"}
-    return Claim(**values, attempt=row["attempts"], spec=spec, checkpoint=checkpoint)
+    return Claim(**values, attempt=row["attempts"], expires_in=row["expires_in"], spec=spec, checkpoint=checkpoint)
 
 
 def _job(row: Row) -> Job:

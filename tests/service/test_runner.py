@@ -141,6 +141,17 @@ class TestEnds:
         assert job["state"] == "expired"
         assert len(store.history(job_id).losses) == job["progress"]["step"] > 0
 
+    @pytest.mark.parametrize("claimed_at_once", [True, False])
+    @pytest.mark.parametrize("hours", [1, -1])
+    def test_a_deadline_goes_by_the_clock_of_the_database(self, settings, hours, claimed_at_once):
+        database = Database(None, now=lambda: time.time() + 3600 * hours)
+        with closing(Store(database, settings)) as store:
+            for seconds, steps, end in ((600, 50, "succeeded"), (0.2, 10**6, "expired")):
+                record = jobs.record_of(jobs.read("training", network(steps), settings)) | {"deadline_seconds": seconds}
+                claimed_by = "here:1" if claimed_at_once else None
+                claim = store.submit(record, claimed_by=claimed_by, lease=60).claim or claimed(store)
+                assert runner.run(claim, store, settings, NEVER) == end
+
     def test_the_limit_of_time_is_for_all_attempts_together(self, store):
         job_id = submit(store, network(10**6))
         settings = settings_for(None, job_seconds=1)
