@@ -90,7 +90,7 @@ class Application(Flask):
     def _answer(self, request: Request) -> Response:
         """Answer the request, in whatever way it goes."""
         try:
-            guard(request, self.extensions["chainrule"])
+            guard(request, self)
             returned = self.dispatch_request()
         except Exception as error:
             returned = answer_error(error)
