@@ -245,11 +245,10 @@ class Store:
         except IntegrityError:  # somebody else has submitted it since we looked
             if idempotency is None:
                 raise
-            with self.database.transaction(reads=True) as connection:
-                found = _by_key(connection, row["owner"], idempotency[0])
+            found = self.find_by_key(row["owner"], idempotency[0])
             if found is None:
                 raise
-            return Submission(self._told(found), False, None)
+            return Submission(found, False, None)
         recorded = dict.fromkeys(JOBS.c.keys()) | row | dict(given)
         claim = None if claimed_by is None else _claim(recorded, spec, None)
         return Submission(_job(recorded) | {"spec": spec}, True, claim)
@@ -319,21 +318,22 @@ class Store:
             losses: of the steps since the checkpoint before; the last is that of step `step - 1`.
             metrics: by name, for the same steps.
 
-        To repeat it after DatabaseUnavailable does no harm, even if it had been recorded.
+        To repeat it after DatabaseUnavailable, alone or with the chunks that follow, does no harm, even if it had been
+        recorded.
 
         Raises:
             LeaseLost: the job is no longer this claim's, or not where the chunk begins.
         """
-        values = {"for_seconds": lease, "to_step": step, "from_step": step - len(losses), "so_far": progress}
+        values = {"for_seconds": lease, "to_step": step, "so_far": progress}
         with self._write() as connection:
-            try:
-                cancel = _held(connection, _ADVANCE, claim, values)
-            except LeaseLost:
-                return _held(connection, _ADVANCED, claim, values)
+            recorded = connection.scalar(_STEP, {"of_job": claim.id, "fence": claim.token})
+            if recorded is None:
+                raise LeaseLost(claim.id)
+            cancel = _held(connection, _ADVANCE, claim, values)
             saved = {"of_job": claim.id, "as_bytes": _write_checkpoint(state)}
             if not connection.execute(_OVERWRITE, saved).rowcount:
                 connection.execute(_SAVE, saved)
-            _record(connection, claim.id, step, losses, metrics)
+            _record(connection, claim.id, recorded, step, losses, metrics)
         return cancel
 
     def finish(
@@ -351,13 +351,13 @@ class Store:
         """Record how the job ended: its state (one of TERMINAL), and its result or its failure.
 
         A chunk that was not checkpointed comes with it: `progress`, `step`, `losses` and `metrics` are those of
-        `checkpoint`.
+        `checkpoint`, and may hold steps that were recorded already.
 
         If that cannot be written now, it is kept, told to whoever asks this process, and written with the next change
         to the table: work that is done is not lost to a database that is locked or away for a while.
 
         Raises:
-            LeaseLost: the job is no longer this claim's.
+            LeaseLost: the job is no longer this claim's, or not where the chunk begins.
         """
         written = None if result is None else Written(jsonio.dumps(result))
         ending = _Ending(claim, state, written, failure, progress, step, losses, metrics or {})
@@ -402,8 +402,12 @@ class Store:
         """Cancel a job: one that waits at once, one that runs as soon as its worker sees it. Return it, or None."""
         one = _of(job_id, owner)
         with self._write() as connection:
-            if not self._end_all(connection, one & (JOBS.c.state == "queued"), "cancelled"):
-                connection.execute(sql.update(JOBS).where(one & (JOBS.c.state == "running")).values(cancel=True))
+            # With the row locked, nobody claims or releases it before the second statement.
+            state = connection.scalar(sql.select(JOBS.c.state).where(one).with_for_update())
+            if state == "queued":
+                self._end_all(connection, one, "cancelled")
+            elif state == "running":
+                connection.execute(sql.update(JOBS).where(one).values(cancel=True))
         return self.get(job_id, owner)
 
     def delete(self, job_id: str, owner: str | None = None) -> bool:
@@ -462,6 +466,12 @@ class Store:
         if row is None:
             return None
         return self._told(_job(row), brief=brief)
+
+    def find_by_key(self, owner: str, key: str) -> Job | None:
+        """Return the job that an owner has submitted with an idempotency key, or None."""
+        with self.database.transaction(reads=True) as connection:
+            found = _by_key(connection, owner, key)
+        return None if found is None else self._told(found)
 
     def page(
         self,
@@ -554,26 +564,33 @@ class Store:
 
     @contextmanager
     def _write(self, *, durable: bool = True) -> Iterator[sql.Connection]:
-        """Give a transaction that writes, with what is owed.
+        """Give a transaction that writes, after what is owed.
 
         What is not durable is what may come undone: without its claim a job is queued, and comes to the same result.
         """
-        owed = dict(self._owed)
-        with self.database.transaction(durable=durable or bool(owed)) as connection:
-            for job_id, ending in owed.items():
-                try:
-                    self._end(connection, ending)
-                except LeaseLost:
-                    _log.warning("the end of job %s was not recorded: it has ended, or another worker has it", job_id)
+        self._pay()
+        with self.database.transaction(durable=durable) as connection:
             yield connection
-        for job_id in owed:
+
+    def _pay(self) -> None:
+        """Write the endings that are owed, each by itself: one that cannot be written ever holds up nothing else."""
+        for job_id, ending in list(self._owed.items()):
+            try:
+                with self.database.transaction() as connection:
+                    self._end(connection, ending)
+            except DatabaseUnavailable:
+                raise
+            except LeaseLost:
+                _log.warning("the end of job %s was not recorded: it has ended, or another worker has it", job_id)
+            except Exception:
+                _log.exception("the end of job %s was not recorded, and never will be", job_id)
             self._owed.pop(job_id, None)
 
     def _end(self, connection: sql.Connection, ending: _Ending) -> None:
         """Write an ending.
 
         Raises:
-            LeaseLost: the job is no longer this claim's.
+            LeaseLost: the job is no longer this claim's, or not where the chunk begins.
         """
         claim = ending.claim
         row = connection.execute(_FINISH, {"of_job": claim.id, "fence": claim.token, **ending.values()}).first()
@@ -581,7 +598,8 @@ class Store:
             raise LeaseLost(claim.id)
         if row.step:
             connection.execute(sql.delete(CHECKPOINTS).where(CHECKPOINTS.c.job_id == claim.id))
-        _record(connection, claim.id, ending.step, ending.losses, ending.metrics)
+        if len(ending.losses):
+            _record(connection, claim.id, row.step, ending.step, ending.losses, ending.metrics)
         if self._on_end is not None:
             self._on_end(connection, [claim.id])
 
@@ -736,9 +754,9 @@ _PARTS = (
     .where(SPECS.c.job_id == _parameter("of_job"))
 )
 
-_HELD = sql.update(JOBS).where(
-    JOBS.c.id == _parameter("of_job"), JOBS.c.token == _parameter("fence"), JOBS.c.state == "running"
-)
+_OF_CLAIM = sql.and_(JOBS.c.id == _parameter("of_job"), JOBS.c.token == _parameter("fence"), JOBS.c.state == "running")
+_STEP = sql.select(JOBS.c.step).where(_OF_CLAIM).with_for_update()
+_HELD = sql.update(JOBS).where(_OF_CLAIM)
 _RENEWED = {"lease": clock() + _parameter("for_seconds", JOBS.c.lease), "heartbeat": clock()}
 _SO_FAR = {
     "progress": sql.func.coalesce(_parameter("so_far", JOBS.c.progress), JOBS.c.progress),
@@ -747,10 +765,7 @@ _SO_FAR = {
 _RENEW = _HELD.values(_RENEWED | {"progress": _SO_FAR["progress"]}).returning(JOBS.c.cancel)
 #: A job that comes forward between the deaths of its workers is not what kills them.
 _FORWARD = {"tries": sql.case((JOBS.c.step < _SO_FAR["step"], 1), else_=JOBS.c.tries)}
-_ADVANCE = (
-    _HELD.where(JOBS.c.step == _parameter("from_step")).values(_RENEWED | _SO_FAR | _FORWARD).returning(JOBS.c.cancel)
-)
-_ADVANCED = _HELD.where(JOBS.c.step == _parameter("to_step")).values(_RENEWED).returning(JOBS.c.cancel)
+_ADVANCE = _HELD.values(_RENEWED | _SO_FAR | _FORWARD).returning(JOBS.c.cancel)
 _RELEASE = _HELD.values(
     state="queued", token=None, worker=None, lease=None, heartbeat=None, rung=None,
     attempts=JOBS.c.attempts - 1, tries=JOBS.c.tries - 1,
@@ -786,15 +801,30 @@ def _held(connection: sql.Connection, statement: sql.Executable, claim: Claim, v
 
 
 def _record(
-    connection: sql.Connection, job_id: str, step: int, losses: Sequence[float], metrics: Mapping[str, Sequence[float]]
+    connection: sql.Connection,
+    job_id: str,
+    recorded: int,
+    step: int,
+    losses: Sequence[float],
+    metrics: Mapping[str, Sequence[float]],
 ) -> None:
-    """Record the chunk of steps that ends before step `step`."""
-    if not len(losses):
+    """Record the chunk of steps that ends before step `step`, without those before step `recorded`.
+
+    Whoever brings these does not know that they are recorded: a connection that breaks while a transaction is committed
+    does not tell whether it was.
+
+    Raises:
+        LeaseLost: the chunk begins after step `recorded`, or ends before it.
+    """
+    known = recorded - (step - len(losses))
+    if not 0 <= known <= len(losses):
+        raise LeaseLost(job_id)
+    if step == recorded:
         return
-    numbers = [*losses, *(number for column in metrics.values() for number in column)]
-    count = len(losses)
+    columns = [losses[known:], *(column[known:] for column in metrics.values())]
+    numbers = [number for column in columns for number in column]
     chunk = {
-        "job_id": job_id, "step": step - count, "steps": count, "metrics": list(metrics),
+        "job_id": job_id, "step": recorded, "steps": step - recorded, "metrics": list(metrics),
         "numbers": struct.pack(f"<{len(numbers)}d", *numbers),
     }  # fmt: skip
     connection.execute(_RECORD, chunk)

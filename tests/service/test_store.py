@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import struct
 import threading
 import time
+from contextlib import closing, contextmanager
 
 import pytest
 import sqlalchemy as sql
@@ -457,6 +459,38 @@ def test_a_checkpoint_can_be_repeated(store):
     assert list(store.history(job_id).losses) == [1.0, 0.5, 0.1]
 
 
+@pytest.mark.parametrize("by", ["checkpoint", "finish"])
+def test_steps_that_were_recorded_unnoticed_are_not_recorded_again(store, by):
+    """What was told as not recorded comes again, with the steps that were made since."""
+    job_id = queued(store)
+    claim = store.claim("host:1", LEASE)
+    advance(store, claim, 1, [1.0], metrics={"margin": [3.0]})
+    advance(store, claim, 3, [0.5, 0.25], metrics={"margin": [2.0, 1.0]})
+    merged = {"step": 4, "losses": [0.5, 0.25, 0.125], "metrics": {"margin": [2.0, 1.0, 0.0]}}
+    if by == "checkpoint":
+        assert advance(store, claim, **merged) is False
+        assert store.get(job_id)["step"] == 4
+    store.finish(claim, result={}, **merged)
+    history = store.history(job_id)
+    assert (list(history.losses), history.metrics) == ([1.0, 0.5, 0.25, 0.125], {"margin": [3.0, 2.0, 1.0, 0.0]})
+    assert store.get(job_id)["state"] == "succeeded"
+
+
+def test_steps_that_leave_a_gap_are_refused(store):
+    queued(store)
+    claim = store.claim("host:1", LEASE)
+    advance(store, claim, 2, [1.0, 0.5])
+    before = [rows(store, table, claim.id) for table in (JOBS, CHECKPOINTS, PROGRESS)]
+    for use in (
+        lambda: advance(store, claim, 4, [0.1]),
+        lambda: advance(store, claim, 1, [1.0]),
+        lambda: store.finish(claim, result={}, step=4, losses=[0.1]),
+    ):
+        with pytest.raises(LeaseLost):
+            use()
+        assert [rows(store, table, claim.id) for table in (JOBS, CHECKPOINTS, PROGRESS)] == before
+
+
 @pytest.mark.parametrize("damage", ["flipped", "shorter", "empty", "gone"])
 def test_a_damaged_checkpoint_is_noticed(store, caplog, damage):
     job_id = queued(store)
@@ -489,6 +523,27 @@ def test_a_job_that_waits_is_cancelled_at_once(store):
     assert store.claim("host:1", LEASE) is None
     assert store.cancel(job_id)["state"] == "cancelled"
     assert store.cancel("job_none") is None
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_job_that_is_given_back_while_it_is_cancelled_is_cancelled(store):
+    """Two transactions that meet in the middle: each statement sees what was committed when it began."""
+    job_id = queued(store)
+    store.claim("host:1", LEASE)
+    cancel = threading.Thread(target=store.cancel, args=(job_id,))
+    waiting = sql.text("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    with store.database.transaction() as connection:
+        connection.execute(sql.update(JOBS).values(state="queued", token=None, worker=None, lease=None, heartbeat=None))
+        cancel.start()
+        deadline = time.monotonic() + 10
+        while True:
+            with store.database.transaction(reads=True) as other:
+                if other.scalar(waiting):
+                    break
+            assert time.monotonic() < deadline
+    cancel.join()
+    assert store.get(job_id)["state"] == "cancelled"
+    assert store.claim("host:2", LEASE) is None
 
 
 def test_the_worker_of_a_running_job_sees_that_it_is_to_be_cancelled(store):
@@ -600,6 +655,39 @@ def test_the_end_of_every_job_is_told_in_its_transaction(make):
     assert store.get(claim.id)["state"] == "running"
 
 
+# ------------------------------------------------------------------------------------------- ends that are owed
+
+
+@contextmanager
+def locked(path):
+    """Keep everybody from writing the file of a database."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_an_end_that_cannot_be_recorded_ever_holds_up_nothing_else(tmp_path, caplog):
+    refused = []
+
+    def ended(connection, ids):
+        if refused == ids:
+            raise RuntimeError("the hook fails")
+
+    path = tmp_path / "jobs.sqlite3"
+    with closing(Store(Database(f"sqlite:///{path}", patience=0.01), on_end=ended)) as store:
+        bad, good = (store.submit(JOB, claimed_by="host:1", lease=LEASE).claim for _ in range(2))
+        refused.append(bad.id)
+        with locked(path):
+            store.finish(bad, result={})
+            store.finish(good, result={"good": True})
+        for _ in range(2):
+            assert store.submit(JOB).new
+        assert [store.get(claim.id)["state"] for claim in (bad, good)] == ["running", "succeeded"]
+        assert store.get(good.id)["result"] == {"good": True}
+        assert bad.id in caplog.text
+        assert "the hook fails" in caplog.text
+
+
 # ------------------------------------------------------------------------------------------------------ ringing
 
 
@@ -627,6 +715,12 @@ def test_an_owner_sees_only_their_own(store):
     assert store.get(theirs)["state"] == "queued"
     assert [job["id"] for job in store.page(9, owner="me")] == [mine]
     assert [job["id"] for job in store.page(9)] == [theirs, mine]
+
+
+def test_a_job_is_found_by_the_key_of_its_submission(store):
+    job = store.submit(JOB | {"owner": "me"}, idempotency=("key", "0" * 64)).job
+    assert store.find_by_key("me", "key") == job == store.get(job["id"])
+    assert store.find_by_key("them", "key") is store.find_by_key("me", "other") is None
 
 
 def test_pages(store):
