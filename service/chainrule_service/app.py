@@ -49,6 +49,9 @@ RESOURCES: tuple[ModuleType, ...] = (
 
 _log = logging.getLogger(__name__)
 _PATH = ("SCRIPT_NAME", "PATH_INFO")
+#: The seconds for which a request waits for another process that writes, before it is told to come back (503). Were
+#: they many, all threads would come to wait, and none would answer what needs no database.
+_PATIENCE = 3
 
 
 class NoSessions(SessionInterface):
@@ -90,7 +93,7 @@ class Application(Flask):
     def _answer(self, request: Request) -> Response:
         """Answer the request, in whatever way it goes."""
         try:
-            guard(request, self.extensions["chainrule"])
+            guard(request, self)
             returned = self.dispatch_request()
         except Exception as error:
             returned = answer_error(error)
@@ -133,7 +136,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     observed = settings.metrics_port is not None or settings.log_level in ("debug", "info")
     app = (Observed if observed else Application)(__name__)
     app.url_map.merge_slashes = False  # /v1//jobs is not /v1/jobs, and a redirected POST would lose its body
-    store = open_store(settings)
+    store = open_store(settings, _PATIENCE)
     # Nobody but this process could make a key in its memory, so it does not look for one.
     keys = None if settings.database is None else Keys(store.database)
     access = Access(settings, keys, Rates(store.database))

@@ -11,13 +11,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Request, Response, current_app, has_request_context, request
+from flask import Flask, Request, Response, current_app, has_request_context, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from chainrule_service import jsonio
 from chainrule_service.access import Access, Caller
-from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
 from chainrule_service.settings import Settings
@@ -199,28 +198,23 @@ def request_id() -> str:
 # What runs in every request is given the request itself: each look through Flask's `request` takes a microsecond.
 
 
-def guard(request: Request, shared: Service) -> None:
+def guard(request: Request, app: Flask) -> None:
     """Refuse, before its view runs, a request that no view should see."""
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
     environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     if request.routing_exception is not None:
         return
-    try:
-        is_open = shared.access.is_open()
-    except DatabaseUnavailable:
-        # A path that nobody needs a key for answers all the same: /livez above all.
-        if _scope(request) is not None:
-            raise
-        is_open = True
-    if not is_open:
-        _admit(request, shared.access)
+    # First: what is public asks nothing of the database, which "is it open" may.
+    scope = _scope(request, app)
+    if scope is not None:
+        _admit(request, app.extensions["chainrule"].access, scope)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
     if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
         raise RequestError("length-required", "send the body with a Content-Length header")
     if environ.get("QUERY_STRING") and request.endpoint != "static":
-        known = getattr(current_app.view_functions[str(request.endpoint)], "query_parameters", ())
+        known = getattr(app.view_functions[str(request.endpoint)], "query_parameters", ())
         for name, values in request.args.lists():
             if name not in known:
                 names = f"this path takes {', '.join(known)}" if known else "this path takes none"
@@ -231,27 +225,20 @@ def guard(request: Request, shared: Service) -> None:
                 raise RequestError("invalid-request", detail, parameter=name)
 
 
-def _scope(request: Request) -> str | None:
-    """Return the scope that a request's view needs, None where it needs no key.
+def _scope(request: Request, app: Flask) -> str | None:
+    """Return the scope that a request's view needs: None where it needs no key, "" where nobody has said."""
+    endpoint = request.endpoint
+    return None if endpoint == "static" else getattr(app.view_functions[str(endpoint)], "scope", "")
 
-    Raises:
-        RequestError: the view does not say.
-    """
-    if request.endpoint == "static":
-        return None
-    view = current_app.view_functions[str(request.endpoint)]
-    if not hasattr(view, "scope"):
+
+def _admit(request: Request, access: Access, scope: str) -> None:
+    """Refuse a request whose key does not open its view, or that has none, unless nobody needs one."""
+    if access.is_open():
+        return
+    if not scope:
         raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
-    scope: str | None = view.scope
-    return scope
-
-
-def _admit(request: Request, access: Access) -> None:
-    """Refuse a request whose key does not open its view, or that has none."""
-    scope = _scope(request)
-    if scope is not None:
-        caller = request.environ[_CALLER] = access.authenticate(request.environ)
-        access.authorise(caller, scope)
+    caller = request.environ[_CALLER] = access.authenticate(request.environ)
+    access.authorise(caller, scope)
 
 
 def finish(request: Request, response: Response) -> Response:

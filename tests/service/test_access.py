@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import re
+import socket
 import time
 
 import pytest
@@ -127,6 +128,20 @@ def test_what_was_closed_stays_closed_while_the_database_is_away(closed, tmp_pat
     answer = closed.evaluate(key)
     assert problem(answer, 503)["type"] == "/problems/service-unavailable"
     assert answer.headers["Retry-After"]
+
+
+def test_what_is_public_asks_nothing_of_the_database():
+    """It is answered while the database answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        url = f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/chainrule"
+        client = create_app(Settings(database_url=url)).test_client()
+        for path in PUBLIC - {"/readyz"}:
+            answer = client.get(path.replace("<slug>", "forbidden").replace("<path:filename>", "docs.css"))
+            assert answer.status_code == 200, path
+            answer.close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 # ---------------------------------------------------------------------------------------------------- who

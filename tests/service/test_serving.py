@@ -129,6 +129,28 @@ def test_health_is_answered_while_jobs_run(server):
             connection.close()
 
 
+@pytest.mark.slow
+def test_health_is_answered_while_another_process_keeps_the_database_from_being_written(tmp_path):
+    """Each thread has a request that wants to write: they are told to come back before any patience ends."""
+    body = json.dumps({"type": "training", "spec": NETWORK_EXAMPLE}).encode()
+    job = post("/v1/jobs", body, "Content-Type: application/json", f"Content-Length: {len(body)}")
+    with Server(tmp_path, job_workers=0, threads=2) as server, contextlib.ExitStack() as open_now:
+        assert server.send(job).startswith(b"HTTP/1.1 201")
+        writer = open_now.enter_context(contextlib.closing(sqlite3.connect(tmp_path / "chainrule.sqlite3")))
+        writer.execute("BEGIN IMMEDIATE")
+        waiting = [
+            open_now.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60)) for _ in range(2)
+        ]
+        for connection in waiting:
+            connection.sendall(job)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/livez", timeout=20) as answer:
+            assert answer.status == 200
+        for connection in waiting:
+            told = connection.recv(4_096)
+            assert told.startswith(b"HTTP/1.1 503")
+            assert b"\r\nRetry-After: " in told
+
+
 # ---------------------------------------------------------------------------------------------------- raw bytes
 
 
