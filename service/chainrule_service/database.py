@@ -32,6 +32,8 @@ HEAD = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").gl
 _SQLITE = "sqlite:///"
 _UPGRADES = 0x636872  # the advisory lock of PostgreSQL under which migrations run
 _IDLE_SECONDS = 5
+#: A PostgreSQL that is cut off without a word is noticed after some 10 seconds, by libpq's options (milli- and seconds).
+_VIGILANCE = {"tcp_user_timeout": 10_000, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 #: What a request, a statement or its parameters are to blame for; any other error of a driver is the database's.
 _OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 
@@ -191,7 +193,7 @@ class Database:
             limits = f"-c idle_in_transaction_session_timeout={_IDLE_SECONDS * 1000}"
             limits += f" -c lock_timeout={int(self._patience * 1000)}"
             options |= {
-                "connect_args": {"connect_timeout": 5, "options": limits},
+                "connect_args": {"connect_timeout": 5, "options": limits, **_VIGILANCE},
                 "pool_pre_ping": True,
                 "pool_timeout": self._patience,
             }

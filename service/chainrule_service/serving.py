@@ -20,7 +20,7 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from chainrule_engine import acceleration
-from chainrule_service import distributed, exporter, logs, metrics, webhooks
+from chainrule_service import distributed, exporter, logs, metrics, upkeep, webhooks
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.job_worker import work
@@ -28,6 +28,7 @@ from chainrule_service.keys import Keys
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import Store, worker_name
 from chainrule_service.supervisor import Child, Supervisor, end_with_parent
+from chainrule_service.upkeep import Reports
 from chainrule_service.webhooks import open_store
 from chainrule_service.worker import Worker
 
@@ -56,8 +57,10 @@ def serve(settings: Settings) -> int:
             locks.append(held.enter_context(_own(settings.data)))
         store = _open(settings)
         _end_leases_of_the_dead(store)
+        store.close()  # what is forked has connections of its own
         _load_kernels()
         app = create_app(settings)
+        reports = Reports()
         # Children may outlive the server a little, if it is killed, and must not keep a new one out.
         apart: list[TextIO | socket.socket] = [*locks, listener]
         exporters = held.enter_context(_exporters(settings, apart))
@@ -67,14 +70,15 @@ def serve(settings: Settings) -> int:
                 lock.close()
             # gunicorn leaves a copy of the descriptor that it is given to the garbage collector.
             warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
-            Server(settings, app, listener.detach()).run()
+            Server(settings, app, listener.detach(), reports).run()
 
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
         sys.stdout.flush()
         children = [Child("gunicorn", web), *_seeing_to_jobs(settings, apart), *exporters]
-        return Supervisor(settings, store, children, at_end=listener.close).run()
+        looks_after = _upkeep(settings, reports, apart)
+        return Supervisor(settings, reports, looks_after, children, at_end=listener.close).run()
 
 
 def run_job_workers(settings: Settings) -> int:
@@ -86,10 +90,11 @@ def run_job_workers(settings: Settings) -> int:
     _check_engine()
     _load_celery(settings)
     logs.configure(settings.log_level)
-    store = _open(settings)
+    _open(settings).close()
     _load_kernels()
     with _exporters(settings) as exporters:
-        return Supervisor(settings, store, [*_seeing_to_jobs(settings), *exporters]).run()
+        reports, children = Reports(), [*_seeing_to_jobs(settings), *exporters]
+        return Supervisor(settings, reports, _upkeep(settings, reports), children).run()
 
 
 def upgrade(settings: Settings) -> None:
@@ -187,7 +192,6 @@ def _open(settings: Settings) -> Store:
     """Return the jobs table, which can be used."""
     if settings.database is None:
         raise SettingsError("a server keeps its jobs in a data folder or a database; name a folder with --data")
-    # The process that looks after the others must not wait for long.
     store = open_store(settings, patience=2)
     try:
         store.check()
@@ -225,18 +229,28 @@ def _load_kernels() -> None:
         sys.stderr.write(f"chainrule computes in plain Python, without the compiled kernels: {acceleration.reason()}\n")
 
 
+def _without(apart: Sequence[TextIO | socket.socket], run: Callable[[], object]) -> Callable[[], object]:
+    """Return what runs the same in a child, without the files `apart`, which are its parent's alone."""
+
+    def child() -> None:
+        for mine in apart:
+            mine.close()
+        run()
+
+    return child
+
+
+def _upkeep(settings: Settings, reports: Reports, apart: Sequence[TextIO | socket.socket] = ()) -> Child:
+    return Child("upkeep of the jobs table", _without(apart, lambda: upkeep.run(settings, reports)))
+
+
 def _seeing_to_jobs(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> list[Child]:
     """Return the children that see to the jobs of the queue, without the files `apart`."""
 
     def alone(run: Callable[[Settings], object]) -> Callable[[], object]:
-        def child() -> None:
-            for mine in apart:
-                mine.close()
-            run(settings)
+        return _without(apart, lambda: run(settings))
 
-        return child
-
-    children = [Child(f"job worker {number}", alone(work)) for number in range(1, settings.job_workers + 1)]
+    children = [Child(f"job worker {number}", alone(work), works=True) for number in range(1, settings.job_workers + 1)]
     if settings.broker_url:
         children.append(Child("ringer", alone(distributed.ring_again)))
     if settings.webhooks:
@@ -257,13 +271,7 @@ def _exporters(settings: Settings, apart: Sequence[TextIO | socket.socket] = ())
     with _listen(settings.metrics_host, settings.metrics_port):
         pass  # it can be had
     with metrics.counting():
-
-        def export() -> None:
-            for mine in apart:
-                mine.close()
-            exporter.run(settings)
-
-        yield [Child("exporter of metrics", export)]
+        yield [Child("exporter of metrics", _without(apart, lambda: exporter.run(settings)))]
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
@@ -279,8 +287,8 @@ class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn with our settings, around an application, on a socket that listens: the descriptor `listener`."""
 
-    def __init__(self, settings: Settings, app: Flask, listener: int) -> None:
-        self.settings, self.app, self.listener = settings, app, listener
+    def __init__(self, settings: Settings, app: Flask, listener: int, reports: Reports) -> None:
+        self.settings, self.app, self.listener, self.reports = settings, app, listener, reports
         super().__init__()
 
     def load(self) -> Flask:
@@ -297,14 +305,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             end_with_parent(server.pid)
 
         def child_exit(server: Any, worker: Any) -> None:
-            # The master must not be kept from its other workers for long.
-            store = open_store(self.settings, patience=2)
-            try:
-                store.expire_worker(worker_name(worker.pid), cause="the server process that ran it died")
-            except DatabaseUnavailable:
-                server.log.exception("the leases of worker %s could not be ended", worker.pid)
-            finally:
-                store.close()  # a worker that is forked next must not inherit the connection
+            self.reports.died(worker.pid, "the server process that ran it died")
 
         options = {
             "bind": f"fd://{self.listener}",

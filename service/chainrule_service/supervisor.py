@@ -9,22 +9,23 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from chainrule_service import workers
-from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.runner import time_limit
 from chainrule_service.settings import Settings
-from chainrule_service.store import Store, worker_name
+from chainrule_service.upkeep import Reports
 
-SWEEP_SECONDS = 2.0
+#: How often the number of job workers is reported.
+REPORT_SECONDS = 2.0
 #: A child that dies is started anew after the first; each time that it lives for less than STEADY seconds, after twice
 #: as long as the last time.
 RESTART_SECONDS, SLOWEST_RESTART, STEADY = 0.05, 5.0, 5.0
 #: Children that have not ended so long after they were told to are killed. gunicorn gives requests up to 60 s.
 GRACE = 65.0
+#: After all others have ended, the process of upkeep has so long for the last leases.
+LAST_SECONDS = 5.0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
@@ -41,18 +42,24 @@ class Child:
     started: float = 0.0
     delay: float = 0.0
     due: float = 0.0
+    works: bool = False  # it runs jobs of the queue
+
+    def is_steady(self) -> bool:
+        """Tell whether it runs, or will at once: one that dies again and again does not count until it has lived."""
+        return self.delay <= RESTART_SECONDS or (self.pid != 0 and time.monotonic() - self.started > STEADY)
 
 
 class Supervisor:
-    """Keeps children running until it is told to end; looks after the jobs table meanwhile.
+    """Keeps children running until it is told to end, and the process of upkeep until all others have ended.
 
-    The leases of a child that dies end at once, so that another takes its job over without waiting. What happens on
-    SIGTERM and SIGINT is up to the children, who get them as well; SIGHUP is for them alone: they end, and are started
-    anew.
+    It opens no connection to the database, so none can keep it from its children. The leases of a child that dies end
+    at once, so that another takes its job over without waiting. What happens on SIGTERM and SIGINT is up to the
+    children, who get them as well; SIGHUP is for them alone: they end, and are started anew.
 
     Args:
         settings: the limits.
-        store: the jobs table; no connection to it is open while a child is forked.
+        reports: how the process of upkeep learns what it must know.
+        upkeep: that process, which ends after the last report.
         children: the processes; they are forked from this one, and so share the memory of what it has loaded.
         at_end: called as soon as the end begins.
     """
@@ -60,50 +67,64 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        reports: Reports,
+        upkeep: Child,
         children: Iterable[Child],
         at_end: Callable[[], object] = lambda: None,
     ) -> None:
-        self._settings, self._store, self._children, self._at_end = settings, store, list(children), at_end
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._dead: dict[str, int] = {}  # what os.waitpid told of workers whose leases have not been ended yet
+        self._settings, self._reports, self._children, self._at_end = settings, reports, list(children), at_end
+        self._upkeep = upkeep
+        self._wake: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._ends: float | None = None  # when what still runs is killed
-        self._swept = self._announced = float("-inf")
 
     def run(self) -> int:
         """Run until the end, and return the exit status."""
         for number in (*_SIGNALS, signal.SIGCHLD):
-            signal.signal(number, lambda number, _: self._signals.put(number))
+            signal.signal(number, self._handle)
         while self._ends is None or any(child.pid for child in self._children):
             self._reap()
-            self._end_leases()
+            self._start_due([self._upkeep] if self._ends else [self._upkeep, *self._children])
             if self._ends is None:
-                self._start_due()
-                self._sweep()
+                self._reports.working(sum(child.works and child.is_steady() for child in self._children))
             elif time.monotonic() > self._ends:
                 self._tell(signal.SIGKILL)
-            self._handle_signals()
-        self._end_leases()
-        with suppress(DatabaseUnavailable):
-            workers.announce(self._store.database, worker_name(), 0)
-        self._store.close()
+            self._wait()
+        self._end_upkeep()
         return 0
 
-    def _start_due(self) -> None:
+    def _handle(self, number: int, _: object) -> None:
+        """Pass a signal on, whatever this process is doing."""
+        if number != signal.SIGCHLD:
+            if number != signal.SIGHUP and self._ends is None:
+                self._ends = time.monotonic() + GRACE
+                self._at_end()
+            self._tell(number)
+        self._wake.put(number)
+
+    def _tell(self, number: int) -> None:
         for child in self._children:
-            if not child.pid and child.due <= time.monotonic():
-                self._store.close()  # its connections are this process's alone
-                child.pid, child.started = _fork(child.run), time.monotonic()
+            if child.pid:
+                os.kill(child.pid, number)
+
+    def _start_due(self, children: Iterable[Child]) -> None:
+        for child in children:
+            with _signals_held_back():
+                if self._ends is not None and child is not self._upkeep:
+                    return
+                if not child.pid and child.due <= time.monotonic():
+                    child.pid, child.started = _fork(child.run), time.monotonic()
 
     def _reap(self) -> None:
         # Of all children: as the first process of a container this one inherits those of a gunicorn that died.
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError), _signals_held_back():
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     break
-                self._dead[worker_name(pid)] = status
-                for child in self._children:
+                alarm = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+                failure = time_limit(self._settings) if alarm else None
+                self._reports.died(pid, f"the process {cause_of_death(status)}", failure)
+                for child in (self._upkeep, *self._children):
                     if child.pid == pid:
                         self._note_end(child, status)
 
@@ -116,47 +137,28 @@ class Supervisor:
             _log.error("%s (process %s) %s", child.name, child.pid, cause_of_death(status))
         child.pid = 0
 
-    def _end_leases(self) -> None:
-        for worker, status in list(self._dead.items()):
-            alarm = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-            failure = time_limit(self._settings) if alarm else None
-            try:
-                self._store.expire_worker(worker, cause=f"the process {cause_of_death(status)}", failure=failure)
-            except DatabaseUnavailable as error:
-                _log.warning("the leases of %s cannot be ended now: %s", worker, error)
-                break
-            del self._dead[worker]
-
-    def _sweep(self) -> None:
-        if time.monotonic() < self._swept + SWEEP_SECONDS:
-            return
-        self._swept = time.monotonic()
-        try:
-            self._store.sweep()
-            if self._settings.job_workers and time.monotonic() > self._announced + workers.ANNOUNCE_SECONDS:
-                workers.announce(self._store.database, worker_name(), self._settings.job_workers)
-                self._announced = time.monotonic()
-        except DatabaseUnavailable as error:
-            _log.warning("the jobs table cannot be swept now: %s", error)
-
-    def _handle_signals(self) -> None:
+    def _wait(self) -> None:
         """Wait until a child dies, a signal comes, or something is due."""
         now = time.monotonic()
         due = [child.due for child in self._children if not child.pid] if self._ends is None else [self._ends]
+        due += [] if self._upkeep.pid else [self._upkeep.due]
         with suppress(queue.Empty):
-            number = self._signals.get(timeout=max(min([now + SWEEP_SECONDS, *due]) - now, 0))
+            self._wake.get(timeout=max(min([now + REPORT_SECONDS, *due]) - now, 0))
             while True:
-                if number != signal.SIGCHLD:
-                    if number != signal.SIGHUP and self._ends is None:
-                        self._ends = time.monotonic() + GRACE
-                        self._at_end()
-                    self._tell(number)
-                number = self._signals.get_nowait()
+                self._wake.get_nowait()
 
-    def _tell(self, number: int) -> None:
-        for child in self._children:
-            if child.pid:
-                os.kill(child.pid, number)
+    def _end_upkeep(self) -> None:
+        """Let the leases of those that died last be ended, unless the database is stuck."""
+        self._reports.last()
+        ends = time.monotonic() + LAST_SECONDS
+        while self._upkeep.pid and time.monotonic() < ends:
+            self._reap()
+            with suppress(queue.Empty):
+                self._wake.get(timeout=0.1)
+        if self._upkeep.pid:
+            os.kill(self._upkeep.pid, signal.SIGKILL)
+            os.waitpid(self._upkeep.pid, 0)
+        self._reports.close()
 
 
 def cause_of_death(status: int) -> str:
@@ -176,31 +178,39 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _fork(run: Callable[[], object]) -> int:
-    """Fork a process that does nothing but `run`, and return its id."""
-    parent = os.getpid()
-    # A signal that came before the child has handlers of its own would be noted in its copy of our queue, and lost.
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let signals wait for the end of the block: what its handler reads about the children is then whole."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        pid = os.fork()
-        if pid:
-            return pid
-        status = 1
-        try:
-            for number in (*_SIGNALS, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            end_with_parent(parent)
-            run()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            _log.exception("process %s", os.getpid())
-        finally:
-            # What the parent would do at its end is not for the child to do.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _fork(run: Callable[[], object]) -> int:
+    """Fork a process that does nothing but `run`, and return its id; signals must be held back.
+
+    One that came before the child has handlers of its own would be handled by its copy of ours.
+    """
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        for number in (*_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        end_with_parent(parent)
+        run()
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        _log.exception("process %s", os.getpid())
+    finally:
+        # What the parent would do at its end is not for the child to do.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import sqlite3
 import stat
+import sys
 import tempfile
 import time
 
@@ -218,6 +220,22 @@ def test_a_crash_of_the_server_loses_nothing_that_was_accepted(server_url):
     for durable, synchronous in ((True, "on"), (False, "off"), (True, "on")):
         with database.transaction(durable=durable) as connection:
             assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == synchronous
+    database.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such options")
+def test_a_server_that_is_cut_off_is_noticed_after_10_seconds(server_url):
+    """Wherever the connection goes by TCP."""
+    database = Database(sql.make_url(server_url).set(host="127.0.0.1").render_as_string(hide_password=False))
+    database.upgrade()
+    with database.transaction() as connection:
+        duplicate = os.dup(connection.connection.driver_connection.fileno())
+        with socket.socket(fileno=duplicate) as way:
+            assert way.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+            assert way.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert way.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+            assert way.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 2
+            assert way.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
     database.close()
 
 

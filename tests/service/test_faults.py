@@ -6,12 +6,10 @@ import mmap
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import struct
 import subprocess
 import tempfile
-import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +31,7 @@ from tests.service.queued import (
     undisturbed,
     until,
 )
+from tests.service.roads import Road
 from tests.service.servers import SCRIPT, Server
 
 from chainrule import Client
@@ -233,50 +232,6 @@ def test_a_clock_that_is_moved_by_an_hour(tmp_path, hour):
 
 
 # ------------------------------------------------------------------------------------------------------ the database
-
-
-class Road:
-    """The way to a server, which can be cut: a proxy of TCP."""
-
-    def __init__(self, host, port):
-        self.there, self.port = (host, port), 0
-        self.open()
-
-    def open(self):
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
-        self._ends = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def cut(self):
-        """Cut all connections, and take no more."""
-        for end in [self._listener, *self._ends]:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for end in [self._listener, *self._ends]:
-            end.close()
-
-    def _accept(self):
-        with suppress(OSError):  # it is cut
-            while True:
-                here, _ = self._listener.accept()
-                there = socket.create_connection(self.there)
-                self._ends += [here, there]
-                for ends in ((here, there), (there, here)):
-                    self._threads.append(threading.Thread(target=self._carry, args=ends))
-                    self._threads[-1].start()
-
-    @staticmethod
-    def _carry(source, target):
-        with suppress(OSError):
-            while part := source.recv(65536):
-                target.sendall(part)
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
 
 
 AWAY = 20.0

@@ -34,6 +34,7 @@ import json, os, signal, socket, sys
 from chainrule_service.app import create_app
 from chainrule_service.serving import Server
 from chainrule_service.settings import Settings
+from chainrule_service.upkeep import Reports
 
 class Early(Server):
     def load_config(self):
@@ -51,7 +52,7 @@ class Early(Server):
 settings = Settings.from_env(os.environ, **json.loads(sys.argv[1]))
 listener = socket.create_server(("127.0.0.1", 0))
 print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-Early(settings, create_app(settings), listener.detach()).run()
+Early(settings, create_app(settings), listener.detach(), Reports()).run()
 """
 
 

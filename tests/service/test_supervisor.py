@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sql
 from tests.service.databases import postgresql
 from tests.service.processes import children
 from tests.service.queued import (
@@ -27,9 +28,11 @@ from tests.service.queued import (
     until,
     worker_of,
 )
-from tests.service.servers import ENVIRON, Server
+from tests.service.roads import Road
+from tests.service.servers import ENVIRON, SCRIPT, Server
 
-from chainrule_service.supervisor import cause_of_death
+from chainrule_service import workers
+from chainrule_service.supervisor import REPORT_SECONDS, cause_of_death
 
 #: `chainrule worker`, in a process that the test can tell from the job workers that it starts.
 WORKERS = "import sys; from chainrule.cli import main; sys.exit(main(['worker', *sys.argv[1:]]))"
@@ -238,6 +241,46 @@ def test_a_hangup_replaces_every_process_but_the_supervisor(tmp_path, store):
         check_exact(store, job, undisturbed(spec))
         assert job["attempts"] == 1
         assert server.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_a_database_that_falls_silent_keeps_nobody_from_ending():
+    """Nothing tells that it will never answer: the connections stand, and what is sent arrives somewhere."""
+    with postgresql() as url, closing(open_store(replace(settings_for(None), database_url=url))) as store:
+        store.database.upgrade()
+        there = sql.make_url(url)
+        road = Road(there.host, there.port or 5432)
+        through = there.set(host="127.0.0.1", port=road.port).render_as_string(hide_password=False)
+        try:
+            with job_workers("nowhere", 0, CHAINRULE_DATABASE_URL=through) as process:
+                ended(store, submit(store, network(5), deadline_seconds=0))  # it is swept
+                road.fall_silent()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=30) == 0
+        finally:
+            road.cut()
+
+
+@pytest.mark.slow
+def test_workers_that_die_again_and_again_are_not_counted(tmp_path, store):
+    broken = SCRIPT.replace(
+        "from chainrule_service.settings",
+        "from chainrule_service import serving\nserving.work = lambda settings: 1 / 0\nfrom chainrule_service.settings",
+    )
+    with Server(tmp_path, broken) as server:
+        until(lambda: workers.alive(store.database), "the server is heard of")
+        until(lambda: not workers.alive(store.database), "none of them stays", 10)
+    assert "ZeroDivisionError" in server.errors
+
+
+@pytest.mark.slow
+def test_one_that_dies_once_counts_on(tmp_path, store):
+    with Server(tmp_path, job_workers=2) as server:
+        until(lambda: workers.alive(store.database) == 2, "both are heard of")
+        os.kill(worker_of(store, submit(store, long_network(3))), signal.SIGKILL)
+        until(lambda: "was killed" in server.process.stderr.readline(), "it is noticed")
+        time.sleep(3 * REPORT_SECONDS / 2)  # for one report at least
+        assert workers.alive(store.database) == 2
 
 
 # ------------------------------------------------------------------------------------------------- cancel, and limits
