@@ -62,7 +62,7 @@ def examine(environ: Mapping[str, str], **overrides: object) -> list[Finding]:
     except SettingsError as error:
         return [Finding("settings", "fail", str(error), "correct that variable")]
     findings = [_unknown_variables(environ)]
-    store = open_store(settings, patience=5)
+    store = open_store(settings, patience=5, upgrades=False)
     try:
         for check in _CHECKS:
             try:
@@ -151,9 +151,8 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
     try:
         store.check()
     except DatabaseUnavailable as error:
-        remedy = (
-            "free it or restore it" if file else f"start it, check {PREFIX}DATABASE_URL, run `chainrule db upgrade`"
-        )
+        mend = "free it, or restore it" if file else f"start it, check {PREFIX}DATABASE_URL"
+        remedy = f"{mend}, or run `chainrule db upgrade` if its tables are old"
         yield Finding("database", "fail", f"{where} cannot be used: {error}", remedy)
         return
     yield Finding("database", "ok", f"{where} answers, and its tables are of this version")

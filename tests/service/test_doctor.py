@@ -16,7 +16,8 @@ from tests.service.test_serving import ENVIRON, Server
 from chainrule_service import doctor, workers
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
-from chainrule_service.settings import FILE, Settings
+from chainrule_service.serving import check_address
+from chainrule_service.settings import FILE, Settings, SettingsError
 from chainrule_service.webhooks import open_store
 
 
@@ -102,6 +103,22 @@ def test_a_damaged_file(environ, database):
     finding = found(environ, "database")
     assert finding.verdict == "fail"
     assert "is damaged" in finding.sentence
+
+
+def test_a_file_of_an_older_version_is_left_as_it_is(environ, database):
+    """To upgrade it is for the service, or for `chainrule db upgrade`."""
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    database.close()
+    path = doctor.Path(environ["CHAINRULE_DATA"]) / FILE
+    before = path.read_bytes()
+    finding = found(environ, "database")
+    assert finding.verdict == "fail"
+    assert "are at revision 0001" in finding.sentence
+    assert "chainrule db upgrade" in finding.remedy
+    with pytest.raises(SettingsError, match="at revision 0001"):
+        check_address(Settings.from_env(environ, host="0.0.0.0"))
+    assert path.read_bytes() == before
 
 
 def test_a_database_that_is_not_there(environ):
