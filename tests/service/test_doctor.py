@@ -144,6 +144,20 @@ def test_metrics_for_all(environ):
     assert "0.0.0.0" in finding.sentence
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_metrics_for_this_machine(environ, host):
+    assert found(environ | {"CHAINRULE_METRICS_HOST": host, "CHAINRULE_METRICS_PORT": "9100"}, "access").verdict == "ok"
+
+
+def test_plain_python_by_choice(environ):
+    """In a process of its own: this one has loaded the kernels."""
+    command = [sys.executable, "-m", "chainrule", "doctor", "--json"]
+    ended = subprocess.run(command, env=ENVIRON | environ | {"CHAINRULE_ENGINE": "python"}, capture_output=True)
+    (finding,) = [each for each in json.loads(ended.stdout) if each["check"] == "kernels"]
+    assert finding["verdict"] == "warn"
+    assert finding["remedy"] == "take CHAINRULE_ENGINE=python out of the environment"
+
+
 def test_a_port_of_another_program(environ):
     with socket.create_server(("127.0.0.1", int(environ["CHAINRULE_PORT"]))) as silent:
         silent.settimeout(5)
