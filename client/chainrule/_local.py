@@ -124,11 +124,16 @@ def application() -> tuple[WSGIApplication, Callable[[], None]]:
 
 
 @contextmanager
-def keys(environ: Mapping[str, str], **overrides: Any) -> Iterator[Keys]:
+def keys(environ: Mapping[str, str], *, upgrades: bool = False, **overrides: Any) -> Iterator[Keys]:
     """Give the API keys of a service, by way of its database; `None` means "not given".
 
+    Args:
+        environ: the environment of the service.
+        upgrades: whether the database's file is made or upgraded where it must be.
+        overrides: settings that win over the environment.
+
     Raises:
-        MissingExtraError: the `local` extra is not installed.
+        MissingExtraError: the `local` extra is not installed, or the `service` extra, by which tables are made.
         ValueError: a setting is wrong, or the database cannot be used.
     """
     try:
@@ -137,9 +142,11 @@ def keys(environ: Mapping[str, str], **overrides: Any) -> Iterator[Keys]:
         from chainrule_service.settings import Settings
     except ModuleNotFoundError as error:
         _explain(error, "the table of keys", "local")
-    with closing(Database(Settings.from_env(environ, **overrides).database)) as database:
+    with closing(Database(Settings.from_env(environ, **overrides).database, upgrades=upgrades)) as database:
         try:
             yield Keys(database)
+        except ModuleNotFoundError as error:
+            _explain(error, "making the tables", "service")
         except DatabaseUnavailable as error:
             raise ValueError(f"the database cannot be used: {error}") from None
 

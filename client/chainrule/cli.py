@@ -278,7 +278,7 @@ def _openapi(options: argparse.Namespace) -> int:
 
 def _create_key(options: argparse.Namespace) -> int:
     limits = {name: _whole(text, item) for item in options.limit for name, _, text in (item.partition("="),)}
-    with _local.keys(os.environ, data=options.data) as keys:
+    with _local.keys(os.environ, data=options.data, upgrades=True) as keys:
         key, text = keys.create(options.name, options.scopes.split(","), days=options.days, limits=limits)
     print(f"key {key.id}, for {', '.join(key.scopes)}; it is shown this once:", file=sys.stderr)
     print(text)

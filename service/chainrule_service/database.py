@@ -32,7 +32,7 @@ HEAD = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").gl
 _SQLITE = "sqlite:///"
 _UPGRADES = 0x636872  # the advisory lock of PostgreSQL under which migrations run
 _IDLE_SECONDS = 5
-#: A PostgreSQL that is cut off without a word is noticed after some 10 seconds, by libpq's options (milli- and seconds).
+#: A PostgreSQL that is cut off without a word is noticed after some 10 seconds: options of libpq, in ms and in seconds.
 _VIGILANCE = {"tcp_user_timeout": 10_000, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 #: What a request, a statement or its parameters are to blame for; any other error of a driver is the database's.
 _OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
@@ -77,15 +77,23 @@ class Database:
         url: `sqlite:///path` or `postgresql+psycopg://…`; None keeps everything in this process's memory.
         patience: the seconds to wait for another process that writes.
         now: this process's clock, in seconds since 1970; SQLite goes by it.
+        upgrades: whether a file that is opened is made, or brought to HEAD; else it is used as it is, or not at all.
     """
 
-    def __init__(self, url: str | None, patience: float = 30, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        patience: float = 30,
+        now: Callable[[], float] = time.time,
+        *,
+        upgrades: bool = True,
+    ) -> None:
         if url is None or url.startswith(_SQLITE):
             # A path is taken as it is, even with signs that mean something in a URL.
             self.url = sql.URL.create("sqlite", database=url and url.removeprefix(_SQLITE))
         else:
             self.url = sql.make_url(url)
-        self._patience, self._now = patience, now
+        self._patience, self._now, self._upgrades = patience, now, upgrades
         self._lock = threading.RLock()
         self._engines: _Engines | None = None
         self._pid = 0
@@ -178,6 +186,8 @@ class Database:
             self._inherited.append(self._engines)
             self._engines, self._pid = None, os.getpid()
         if self._engines is None:
+            if self.file is not None and not self._upgrades and not self.file.exists():
+                raise DatabaseUnavailable(f"{self.file} does not exist yet; `chainrule serve` makes it")
             engines = self._open()
             try:
                 self._prepare(engines.durable)
@@ -228,9 +238,9 @@ class Database:
         @sql.event.listens_for(engine, "connect")
         def prepare(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # the driver would begin transactions by rules of its own
-            # Readers never wait; rows go with the job that they belong to.
-            for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}")
+            if self._upgrades:
+                connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; readers never wait
+            connection.execute("PRAGMA foreign_keys=ON")  # rows go with the job that they belong to
             connection.create_function("clock", 0, self._now)
 
         @sql.event.listens_for(engine, "begin")
@@ -247,14 +257,14 @@ class Database:
         return _Engines(engine, engine.execution_options(durable=False), engine.execution_options(reads=True))
 
     def _prepare(self, engine: sql.Engine) -> None:
-        """See to it that the tables are those of HEAD: a file is upgraded on the way, a server's database is not."""
+        """See to it that the tables are those of HEAD: a file is upgraded on the way, if that is wanted."""
         if self.is_sqlite and self.file is None:
             METADATA.create_all(engine)
             return
         with engine.connect() as connection:
             found = _revision(connection)
         if found != HEAD:
-            if not self.is_sqlite:
+            if not self.is_sqlite or not self._upgrades:
                 raise DatabaseUnavailable(
                     f"the tables are at revision {found}, and this version of chainrule needs {HEAD}: "
                     "run `chainrule db upgrade`, or a newer chainrule"

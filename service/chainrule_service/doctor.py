@@ -5,7 +5,6 @@ It changes nothing, and may be called while the service runs or before.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import resource
@@ -26,7 +25,7 @@ from chainrule_engine import acceleration
 from chainrule_service import readiness, workers
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.keys import Keys
-from chainrule_service.settings import PREFIX, Settings, SettingsError
+from chainrule_service.settings import PREFIX, Settings, SettingsError, is_loopback
 from chainrule_service.store import Store
 from chainrule_service.webhooks import open_store
 
@@ -62,7 +61,7 @@ def examine(environ: Mapping[str, str], **overrides: object) -> list[Finding]:
     except SettingsError as error:
         return [Finding("settings", "fail", str(error), "correct that variable")]
     findings = [_unknown_variables(environ)]
-    store = open_store(settings, patience=5)
+    store = open_store(settings, patience=5, upgrades=False)
     try:
         for check in _CHECKS:
             try:
@@ -151,9 +150,8 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
     try:
         store.check()
     except DatabaseUnavailable as error:
-        remedy = (
-            "free it or restore it" if file else f"start it, check {PREFIX}DATABASE_URL, run `chainrule db upgrade`"
-        )
+        mend = "free it, or restore it" if file else f"start it, check {PREFIX}DATABASE_URL"
+        remedy = f"{mend}, or run `chainrule db upgrade` if its tables are old"
         yield Finding("database", "fail", f"{where} cannot be used: {error}", remedy)
         return
     yield Finding("database", "ok", f"{where} answers, and its tables are of this version")
@@ -186,7 +184,12 @@ def _kernels(_: Settings, __: Store) -> Iterator[Finding]:
     if acceleration.load():
         yield Finding("kernels", "ok", "the compiled kernels are there, for this processor")
     else:
-        remedy = "compile them: python -m chainrule_engine.warm"
+        chosen = acceleration.choice() == "python"
+        remedy = (
+            f"take {PREFIX}ENGINE=python out of the environment"
+            if chosen
+            else ("compile them: python -m chainrule_engine.warm")
+        )
         yield Finding(
             "kernels", "warn", f"plain Python computes, up to a thousand times slower: {acceleration.reason()}", remedy
         )
@@ -206,7 +209,7 @@ def _access(settings: Settings, store: Store) -> Iterator[Finding]:
         yield Finding("access", "ok", f"there are no API keys, and {settings.host} is this machine's alone")
     else:
         yield Finding("access", "fail", f"{settings.host} can be reached by others, and there is no API key", create)
-    if settings.metrics_port and not ipaddress.ip_address(settings.metrics_host).is_loopback:
+    if settings.metrics_port and not is_loopback(settings.metrics_host):
         remedy = "keep strangers from that port: nobody is asked for a key there"
         yield Finding("access", "warn", f"metrics are open to all who reach {settings.metrics_host}", remedy)
 

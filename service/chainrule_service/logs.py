@@ -23,7 +23,7 @@ _JOB: ContextVar[Mapping[str, Any]] = ContextVar("chainrule_job", default=Mappin
 _SECRETS = (
     (re.compile(r"\b(cr_[A-Za-z0-9]+_[A-Za-z0-9]+_)[A-Za-z0-9]+_[0-9A-Za-z]+"), r"\1[redacted]"),
     (re.compile(r"\b(whsec_)[A-Za-z0-9+/=]+"), r"\1[redacted]"),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s/@\"']+(?=@)"), r"\1[redacted]"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"']+(?=@)"), r"\1[redacted]"),
 )
 
 

@@ -122,8 +122,7 @@ def check_address(settings: Settings) -> None:
         return
     if settings.database is not None:
         try:
-            with closing(Database(settings.database)) as database:
-                # A file is not made for the question.
+            with closing(Database(settings.database, upgrades=False)) as database:
                 if (database.file is None or database.file.exists()) and Keys(database).exist():
                     return
         except (OSError, DatabaseUnavailable) as error:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
 from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 
 PREFIX = "CHAINRULE_"
@@ -170,6 +173,13 @@ class Settings:
             raise SettingsError(f"log_level must be one of {', '.join(LOG_LEVELS)}, and is {self.log_level!r}")
         if self.database_url is not None and not _POSTGRESQL.match(self.database_url):
             raise SettingsError("database_url must begin with postgresql+psycopg://; SQLite takes a folder, as data")
+        if self.database_url is not None:
+            try:
+                make_url(self.database_url)
+            except (ArgumentError, ValueError):  # what they say may hold the password
+                raise SettingsError(
+                    "database_url cannot be read as a URL, of the form postgresql+psycopg://user:password@host:port/name"
+                ) from None
         if self.broker_url is not None:
             if not _BROKER.match(self.broker_url):
                 raise SettingsError("broker_url must begin with redis://, rediss://, amqp:// or amqps://")
@@ -197,11 +207,7 @@ class Settings:
     @property
     def private(self) -> bool:
         """Whether this machine alone reaches the address, or someone said that the network keeps strangers out."""
-        if self.insecure or self.host == "localhost":
-            return True
-        with suppress(ValueError):
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        return False
+        return self.insecure or is_loopback(self.host)
 
     @classmethod
     def names(cls) -> set[str]:
@@ -251,6 +257,15 @@ class Settings:
             webhook_networks=_networks("webhook_networks", str(given.get("webhook_networks", ""))),
             limits=limits,
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether this machine alone reaches an address."""
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return False
 
 
 def limits_help() -> str:

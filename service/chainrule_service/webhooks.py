@@ -135,7 +135,7 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ messages
 
 
-def open_store(settings: Settings, patience: float = 30) -> Store:
+def open_store(settings: Settings, patience: float = 30, *, upgrades: bool = True) -> Store:
     """Return the store that the settings name, whose jobs tell of their end where webhooks are on.
 
     Every process of the service opens its store here: one that did not would end jobs in silence.
@@ -143,8 +143,10 @@ def open_store(settings: Settings, patience: float = 30) -> Store:
     Args:
         settings: the service's.
         patience: the seconds to wait for another process that writes.
+        upgrades: whether a file is made or upgraded when it is opened.
     """
-    return Store(Database(settings.database, patience), settings, jobs_ended if settings.webhooks else None)
+    database = Database(settings.database, patience, upgrades=upgrades)
+    return Store(database, settings, jobs_ended if settings.webhooks else None)
 
 
 def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:

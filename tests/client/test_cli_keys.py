@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+import sys
 import threading
 
 import pytest
@@ -88,9 +89,25 @@ def test_the_database_is_for_its_user_alone(run, tmp_path):
     ],
 )
 def test_what_cannot_be_is_said(run, arguments, words):
+    create(run)
     status, printed, said = run(*arguments)
     assert (status, printed) == (2, "")
     assert words in said
+
+
+def test_only_the_first_key_makes_the_file(run, tmp_path):
+    for command in ("list",), ("revoke", "0123456789abcdef"):
+        status, _, said = run(*command, "--data", tmp_path / "new")
+        assert status == 2
+        assert "does not exist yet" in said
+        assert not (tmp_path / "new").exists()
+
+
+def test_making_the_tables_without_the_extra_says_how_to_get_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "alembic", None)
+    status, _, said = run("create", "ada")
+    assert status == 2
+    assert "pip install 'chainrule[service]'" in said
 
 
 def test_a_database_that_is_not_there(run, monkeypatch):

@@ -16,7 +16,8 @@ from tests.service.test_serving import ENVIRON, Server
 from chainrule_service import doctor, workers
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
-from chainrule_service.settings import FILE, Settings
+from chainrule_service.serving import check_address
+from chainrule_service.settings import FILE, Settings, SettingsError
 from chainrule_service.webhooks import open_store
 
 
@@ -104,6 +105,22 @@ def test_a_damaged_file(environ, database):
     assert "is damaged" in finding.sentence
 
 
+def test_a_file_of_an_older_version_is_left_as_it_is(environ, database):
+    """To upgrade it is for the service, or for `chainrule db upgrade`."""
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    database.close()
+    path = doctor.Path(environ["CHAINRULE_DATA"]) / FILE
+    before = path.read_bytes()
+    finding = found(environ, "database")
+    assert finding.verdict == "fail"
+    assert "are at revision 0001" in finding.sentence
+    assert "chainrule db upgrade" in finding.remedy
+    with pytest.raises(SettingsError, match="at revision 0001"):
+        check_address(Settings.from_env(environ, host="0.0.0.0"))
+    assert path.read_bytes() == before
+
+
 def test_a_database_that_is_not_there(environ):
     url = f"postgresql+psycopg://ada:s3cret@127.0.0.1:{free_port()}/nothing"
     finding = found(environ | {"CHAINRULE_DATABASE_URL": url}, "database")
@@ -125,6 +142,20 @@ def test_metrics_for_all(environ):
     finding = found(environ | {"CHAINRULE_METRICS_HOST": "0.0.0.0", "CHAINRULE_METRICS_PORT": "9100"}, "access")
     assert finding.verdict == "warn"
     assert "0.0.0.0" in finding.sentence
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_metrics_for_this_machine(environ, host):
+    assert found(environ | {"CHAINRULE_METRICS_HOST": host, "CHAINRULE_METRICS_PORT": "9100"}, "access").verdict == "ok"
+
+
+def test_plain_python_by_choice(environ):
+    """In a process of its own: this one has loaded the kernels."""
+    command = [sys.executable, "-m", "chainrule", "doctor", "--json"]
+    ended = subprocess.run(command, env=ENVIRON | environ | {"CHAINRULE_ENGINE": "python"}, capture_output=True)
+    (finding,) = [each for each in json.loads(ended.stdout) if each["check"] == "kernels"]
+    assert finding["verdict"] == "warn"
+    assert finding["remedy"] == "take CHAINRULE_ENGINE=python out of the environment"
 
 
 def test_a_port_of_another_program(environ):

@@ -118,6 +118,7 @@ SECRET = "0123456789abcdefghijABCDEFGHIJ01"
         (f"Authorization: Bearer cr_live_k3yid_{SECRET}_0a1b2c3d", "cr_live_k3yid_[redacted]"),
         ("secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw==", "whsec_[redacted]"),
         ("postgresql+psycopg://ada:s3cret@db.example/chainrule", "postgresql+psycopg://ada:[redacted]@db.example/"),
+        ("postgresql://ada:s3cret@s3cret/s3cret@db.example/name", "postgresql://ada:[redacted]@db.example/"),
         ("redis://:s3cret@queue:6379/0", "redis://:[redacted]@queue:6379/0"),
     ],
 )

@@ -72,11 +72,13 @@ def test_a_server_keeps_its_data_with_the_users():
         ({"CHAINRULE_LIMIT_KNOTS": "3"}, {}, "CHAINRULE_LIMIT_KNOTS sets no limit; the limits are body_bytes"),
         ({}, {"colour": "red"}, "no setting 'colour'"),
         ({"CHAINRULE_DATABASE_URL": "mysql://host/name"}, {}, "database_url must begin with postgresql"),
+        ({"CHAINRULE_DATABASE_URL": "postgresql://ada:s3cret@host:x/name"}, {}, "database_url cannot be read as a URL"),
     ],
 )
 def test_wrong_settings(environ, overrides, words):
-    with pytest.raises(SettingsError, match=words.replace("(", r"\(")):
+    with pytest.raises(SettingsError, match=words.replace("(", r"\(")) as refused:
         Settings.from_env(environ, **overrides)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_webhooks_are_off_and_reach_no_network_of_ours_unless_told():
