@@ -433,7 +433,8 @@ class Store:
         ones without attempts left fail. Some process calls this every other second; several may.
         """
         gone = (JOBS.c.state == "running") & _LEASE_ENDED
-        used_up = gone & (JOBS.c.tries >= self._limits["attempts"])
+        # The limit may have been lowered since a job was given back.
+        used_up = (gone | (JOBS.c.state == "queued")) & (JOBS.c.tries >= self._limits["attempts"])
         kept = 86400 * self._limits["retention_days"]
         old = sql.select(JOBS.c.seq).where(JOBS.c.finished < clock() - kept).limit(_DELETED_AT_ONCE).correlate(None)
         with self._write() as connection:
@@ -922,9 +923,9 @@ def iso(seconds: float | None) -> str | None:
 
 
 def _worker_lost(tries: int, cause: str | None) -> dict[str, Any]:
-    last = f" (the last one: {cause})" if cause else ""
-    detail = (
-        f"the process that ran the job died, {tries} times without a step forward between{last}; for want of memory, "
-        "submit a smaller job"
-    )
+    detail = f"the process that ran the job died, {tries} times without a step forward between"
+    if cause:
+        detail += f" (the last one: {cause})"
+        if "memory" in cause:
+            detail += "; if memory was short, submit a smaller job"
     return {"code": "worker-lost", "detail": detail, "fault": "service"}
