@@ -308,7 +308,6 @@ def test_a_lease_that_has_ended_gives_the_job_to_another(store):
     before = [rows(store, table, job_id) for table in (JOBS, CHECKPOINTS, PROGRESS)]
     for use in (
         lambda: store.heartbeat(zombie, LEASE),
-        lambda: store.heartbeat(zombie, LEASE, {"step": 9}),
         lambda: advance(store, zombie, 4, [9.0, 9.0]),
         lambda: advance(store, zombie, 2, [9.0, 9.0]),
         lambda: store.finish(zombie, result={"by": "the zombie"}, step=3, losses=[9.0]),
