@@ -144,10 +144,10 @@ def _run(
             store.finish(claim, state="cancelled")
             return "cancelled"
         if claim.expires_in is not None and elapsed >= claim.expires_in:
-            store.finish(claim, state="expired", failure=EXPIRED)
+            store.finish(claim, state="expired", failure=EXPIRED, **_record(unrecorded))
             return "expired"
         if elapsed > left:
-            store.finish(claim, state="failed", failure=time_limit(settings))
+            store.finish(claim, state="failed", failure=time_limit(settings), **_record(unrecorded))
             return "failed"
         if stop.is_set() or (slice_seconds is not None and elapsed > slice_seconds):
             store.release(claim)
@@ -155,8 +155,10 @@ def _run(
     raise RuntimeError("the work ended without a result")
 
 
-def _record(chunk: Chunk) -> dict[str, Any]:
-    """Return what the store records of a chunk."""
+def _record(chunk: Chunk | None) -> dict[str, Any]:
+    """Return what the store records of a chunk, if there is one."""
+    if chunk is None:
+        return {}
     return {"step": chunk.step, "progress": chunk.progress, "losses": chunk.losses, "metrics": chunk.metrics}
 
 

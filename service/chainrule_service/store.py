@@ -286,19 +286,18 @@ class Store:
             _forget(connection, row["id"])
             return _claim({**row, "step": 0}, parts.spec, None)
 
-    def heartbeat(self, claim: Claim, lease: float, progress: Mapping[str, Any] | None = None) -> bool:
+    def heartbeat(self, claim: Claim, lease: float) -> bool:
         """Renew the lease, and return whether the job is to be cancelled.
 
         Args:
             claim: the right to run it.
             lease: the seconds for which it lasts from now.
-            progress: what the job tells of itself meanwhile, if that is new.
 
         Raises:
             LeaseLost: the job is no longer this claim's.
         """
         with self._write(durable=False) as connection:
-            return _held(connection, _RENEW, claim, {"for_seconds": lease, "so_far": progress})
+            return _held(connection, _RENEW, claim, {"for_seconds": lease})
 
     def checkpoint(
         self,
@@ -433,7 +432,8 @@ class Store:
         ones without attempts left fail. Some process calls this every other second; several may.
         """
         gone = (JOBS.c.state == "running") & _LEASE_ENDED
-        used_up = gone & (JOBS.c.tries >= self._limits["attempts"])
+        # The limit may have been lowered since a job was given back.
+        used_up = (gone | (JOBS.c.state == "queued")) & (JOBS.c.tries >= self._limits["attempts"])
         kept = 86400 * self._limits["retention_days"]
         old = sql.select(JOBS.c.seq).where(JOBS.c.finished < clock() - kept).limit(_DELETED_AT_ONCE).correlate(None)
         with self._write() as connection:
@@ -790,7 +790,7 @@ _SO_FAR = {
     "progress": sql.func.coalesce(_parameter("so_far", JOBS.c.progress), JOBS.c.progress),
     "step": _parameter("to_step", JOBS.c.step),
 }
-_RENEW = _HELD.values(_RENEWED | {"progress": _SO_FAR["progress"]}).returning(JOBS.c.cancel)
+_RENEW = _HELD.values(_RENEWED).returning(JOBS.c.cancel)
 #: A job that comes forward between the deaths of its workers is not what kills them.
 _FORWARD = {"tries": sql.case((JOBS.c.step < _SO_FAR["step"], 1), else_=JOBS.c.tries)}
 _ADVANCE = _HELD.values(_RENEWED | _SO_FAR | _FORWARD).returning(JOBS.c.cancel)
@@ -922,9 +922,9 @@ def iso(seconds: float | None) -> str | None:
 
 
 def _worker_lost(tries: int, cause: str | None) -> dict[str, Any]:
-    last = f" (the last one: {cause})" if cause else ""
-    detail = (
-        f"the process that ran the job died, {tries} times without a step forward between{last}; for want of memory, "
-        "submit a smaller job"
-    )
+    detail = f"the process that ran the job died, {tries} times without a step forward between"
+    if cause:
+        detail += f" (the last one: {cause})"
+        if "memory" in cause:
+            detail += "; if memory was short, submit a smaller job"
     return {"code": "worker-lost", "detail": detail, "fault": "service"}

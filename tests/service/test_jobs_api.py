@@ -405,7 +405,8 @@ def test_a_running_job_can_be_seen_but_not_deleted(app, call):
     }
     claim = store.submit(submitted, claimed_by="test:1", lease=60).claim
     job_id = claim.id
-    store.heartbeat(claim, 60, {"step": 3, "steps": 10, "loss": float("nan")})
+    progress = {"step": 3, "steps": 10, "loss": float("nan")}
+    store.checkpoint(claim, 60, step=3, state={}, progress=progress, losses=[1.0, 0.5, float("nan")], metrics={})
     job = call(f"{PATH}/{job_id}")
     assert (job["state"], job["finished_at"], job["progress"]["loss"]) == ("running", None, "NaN")
     problem = call(f"{PATH}/{job_id}", method="DELETE", status=409)

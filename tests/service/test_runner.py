@@ -220,6 +220,23 @@ def test_the_lease_is_renewed_while_a_chunk_takes_long(store):
     assert runner.run(replace(claim, cost=10**9), store, settings, NEVER, task=replace(task, run=run)) == "succeeded"
 
 
+@pytest.mark.usefixtures("single_steps")
+@pytest.mark.parametrize("end", ["expired", "failed"])
+def test_an_end_brings_the_steps_that_have_no_checkpoint(tmp_path, caplog, end):
+    """The deadline and the limit of time come while the database is away."""
+    settings = settings_for(tmp_path, **({"job_seconds": 1} if end == "failed" else {}))
+    with closing(Store(Database(settings.database, patience=0.01), settings)) as store:
+        job_id = submit(store, network(10**6), **({"deadline_seconds": 1} if end == "expired" else {}))
+        claim = claimed(store)
+        with closing(sqlite3.connect(tmp_path / "chainrule.sqlite3", isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            assert runner.run(claim, store, settings, NEVER) == end
+        job = ended(store, job_id)
+        until(lambda: store.history(job_id).losses, "what is owed is recorded")
+        assert job["state"] == end
+        assert len(store.history(job_id).losses) == job["progress"]["step"] > 0
+
+
 def test_the_work_goes_on_while_the_database_is_away(tmp_path, caplog):
     """A writer holds the lock for a while: what was done meanwhile is recorded afterwards, each step once."""
     settings = settings_for(tmp_path)

@@ -308,7 +308,6 @@ def test_a_lease_that_has_ended_gives_the_job_to_another(store):
     before = [rows(store, table, job_id) for table in (JOBS, CHECKPOINTS, PROGRESS)]
     for use in (
         lambda: store.heartbeat(zombie, LEASE),
-        lambda: store.heartbeat(zombie, LEASE, {"step": 9}),
         lambda: advance(store, zombie, 4, [9.0, 9.0]),
         lambda: advance(store, zombie, 2, [9.0, 9.0]),
         lambda: store.finish(zombie, result={"by": "the zombie"}, step=3, losses=[9.0]),
@@ -370,6 +369,33 @@ def test_a_job_that_ends_its_worker_each_time_has_failed(make):
     assert (job["state"], job["failure"]["code"], job["failure"]["fault"]) == ("failed", "worker-lost", "service")
     assert "3 times" in job["failure"]["detail"]
     assert "SIGKILL" in job["failure"]["detail"]
+
+
+def test_a_job_that_waits_fails_when_a_lowered_limit_leaves_it_no_attempts(make):
+    store = make({"attempts": 3})
+    job_id = queued(store)
+    for _ in range(2):
+        store.claim("host:1", LEASE)
+        store.expire_worker("host:1", cause="killed by SIGKILL")
+    store.release(store.claim("host:1", LEASE))
+    lower = make({"attempts": 2})
+    store.sweep()
+    assert store.get(job_id)["state"] == "queued"
+    assert lower.claim("host:2", LEASE) is None
+    lower.sweep()
+    assert (lower.get(job_id)["state"], lower.get(job_id)["failure"]["code"]) == ("failed", "worker-lost")
+
+
+@pytest.mark.parametrize("cause", ["", "ended with code 1", "was killed by SIGKILL, perhaps for want of memory"])
+def test_a_smaller_job_is_advised_where_memory_may_have_been_the_cause(make, cause):
+    store = make({"attempts": 1})
+    job_id = queued(store)
+    store.claim("host:1", LEASE)
+    store.expire_worker("host:1", cause=cause)
+    store.sweep()
+    detail = store.get(job_id)["failure"]["detail"]
+    assert cause in detail
+    assert ("smaller" in detail) == ("memory" in cause)
 
 
 def test_a_job_that_comes_forward_between_the_deaths_of_its_workers_goes_on(make):
