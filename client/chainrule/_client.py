@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from ._drawing import Drawing
 from ._errors import APIConnectionError, Problem, ServiceUnavailableError
 from ._expression import Expression, Numbers, to_graph
-from ._jobs import LONG_POLL, Job, path_of
+from ._jobs import FINAL_STATES, LONG_POLL, Job, path_of
 from ._results import Evaluation, GradientCheck, JobMetrics, Limit, OperationInfo, TrainingResult
 from ._retries import retry_after
 from ._transport import Timeout, Transport, decoded
@@ -339,11 +339,28 @@ class Client:
     def stream_metrics(self, job_id: str, *, after: int | None = None) -> Iterator[JobMetrics]:
         """Go through the losses and metrics of a job as they come; see `Job.stream`."""
         last = "" if after is None else str(after)
-        for event in self._transport.events(path_of(job_id) + "/metrics", last):
-            if event.name == "end":
-                return
-            if event.name == "progress":
-                yield JobMetrics.from_dict(event.data)
+        try:
+            for event in self._transport.events(path_of(job_id) + "/metrics", last):
+                if event.name == "end":
+                    return
+                if event.name == "progress":
+                    part = JobMetrics.from_dict(event.data)
+                    after = part.next
+                    yield part
+        except ServiceUnavailableError:
+            # As many streams are open as may be; a plain question is answered all the same.
+            yield from self._polled_metrics(job_id, after)
+
+    def _polled_metrics(self, job_id: str, after: int | None) -> Iterator[JobMetrics]:
+        """Go through the same by one request after another."""
+        state = ""
+        while state not in FINAL_STATES:
+            part = self.job_metrics(job_id, after=after, wait=LONG_POLL)
+            after, state = part.next, part.state
+            if part.steps:
+                yield part
+            elif state not in FINAL_STATES:  # where as many wait as may, the answer came at once
+                self._transport.sleep(1.0)
 
     def _job(
         self, method: str, path: str, body: Any = None, *, wait: float = 0, headers: Mapping[str, str] | None = None

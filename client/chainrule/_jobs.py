@@ -105,7 +105,11 @@ class Job:
         return self._client().job_metrics(self.id, after=after, max_points=max_points, wait=wait)
 
     def stream(self, *, after: int | None = None) -> Iterator[JobMetrics]:
-        """Go through the losses and metrics as they come, until the job has ended; a broken connection is resumed."""
+        """Go through the losses and metrics as they come, until the job has ended.
+
+        A broken connection is resumed; where the service keeps as many streams open as it may, it is asked by
+        long poll.
+        """
         return self._client().stream_metrics(self.id, after=after)
 
     def wait(self, timeout: float | None = None, *, sleep: Callable[[float], None] = time.sleep) -> Job:

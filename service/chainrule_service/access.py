@@ -35,14 +35,15 @@ class Caller:
     """Who sends a request: a key, and where it stands with each quota that the request has used."""
 
     key: Key
-    standings: list[Standing] = field(default_factory=list)
+    standings: dict[str, Standing] = field(default_factory=dict)  # by the name of the policy
 
     def headers(self) -> dict[str, str]:
         """Return the headers that tell of the quotas (draft-ietf-httpapi-ratelimit-headers-10)."""
-        policies = (s.policy for s in self.standings)
+        standings = self.standings.values()
+        policies = (s.policy for s in standings)
         return {
             "RateLimit-Policy": ", ".join(f'"{policy.name}";q={policy.quota};w={policy.window}' for policy in policies),
-            "RateLimit": ", ".join(f'"{s.policy.name}";r={s.left};t={s.seconds}' for s in self.standings),
+            "RateLimit": ", ".join(f'"{s.policy.name}";r={s.left};t={s.seconds}' for s in standings),
         }
 
 
@@ -104,7 +105,7 @@ class Access:
             # Only what failed is held up: behind one proxy there are good keys and bad ones.
             if wait := self._failures.count(environ.get("REMOTE_ADDR", "")):
                 detail = "too many requests came from this address with API keys that are not good"
-                raise _exceeded(Standing(_FAILURES, 0, wait), detail) from None
+                raise QuotaRefused(Standing(_FAILURES, 0, wait), detail) from None
             challenge = 'Bearer error="invalid_token"'
             raise RequestError("unauthorized", str(error), headers={"WWW-Authenticate": challenge}) from None
 
@@ -127,35 +128,39 @@ class Access:
         """Count work that is going to be done.
 
         Raises:
-            RequestError: less is left of the key's day (429).
+            QuotaRefused: less is left of the key's day (429).
             LimitExceeded: it is more than the key's whole day (422).
         """
         self._take(caller, "work", "work_per_day", 86_400, max(work, 1))
 
     def give_back(self, caller: Caller, work: int) -> None:
-        """Take back that work was counted."""
-        self._rates.give_back(caller.key.id, "work", work)
+        """Take back that work was counted, by a `charge` of this request."""
+        policy = caller.standings["work"].policy
+        caller.standings["work"] = self._rates.give_back(caller.key.id, policy, max(work, 1))
 
     def _take(self, caller: Caller, name: str, limit: str, window: int, amount: int) -> None:
         quota = caller.key.limits.get(limit) or self._settings.limits[limit]
         if amount > quota:
             raise LimitExceeded(limit, quota, amount, (), "send less, or ask for an API key that may do more")
         try:
-            caller.standings.append(self._rates.take(caller.key.id, Policy(name, quota, window), amount))
+            caller.standings[name] = self._rates.take(caller.key.id, Policy(name, quota, window), amount)
         except QuotaExceeded as error:
-            caller.standings.append(error.standing)
+            caller.standings[name] = error.standing
             detail = f"this takes {amount:,} of the API key's {name}, and {error.standing.left:,} of {quota:,} are left"
-            raise _exceeded(error.standing, detail) from None
+            raise QuotaRefused(error.standing, detail) from None
 
 
-def _exceeded(standing: Standing, detail: str) -> RequestError:
-    after = str(standing.seconds)
-    return RequestError(
-        "quota-exceeded",
-        f"{detail}; try again in {after} s",
-        headers={"Retry-After": after},
-        members={"violated-policies": [standing.policy.name]},
-    )
+class QuotaRefused(RequestError):
+    """A refusal (429) because a quota is used up."""
+
+    def __init__(self, standing: Standing, detail: str) -> None:
+        after = str(standing.seconds)
+        super().__init__(
+            "quota-exceeded",
+            f"{detail}; try again in {after} s",
+            headers={"Retry-After": after},
+            members={"violated-policies": [standing.policy.name]},
+        )
 
 
 class _Failures:

@@ -115,7 +115,7 @@ def charge(work: int) -> None:
     """Count work, in node evaluations, that this request is going to cause.
 
     Raises:
-        RequestError: its key has used up its day (429).
+        QuotaRefused: its key has used up its day (429).
         LimitExceeded: its key may not do as much in a whole day (422).
     """
     caller: Caller | None = request_ctx.request.environ.get(_CALLER)

@@ -9,6 +9,7 @@ processes, and at most about a hundred writes fall to a key in a window.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError
 
-from chainrule_service.database import METADATA, Database
+from chainrule_service.database import METADATA, Database, DatabaseUnavailable
 
 _PARTS = 100  # of a quota: one of them is taken at a time
 
@@ -37,6 +38,11 @@ class Policy:
     name: str
     quota: int
     window: int
+
+    @property
+    def part(self) -> int:
+        """The units that a process takes at a time, to spend them in memory."""
+        return self.quota // _PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,11 @@ class _Bucket:
         """Return how many units the database still has, if nobody else took any since."""
         return policy.quota * (1 - max(self.full_at - now, 0.0) / policy.window)
 
+    def standing(self, policy: Policy, now: float) -> Standing:
+        """Return where its owner stands, if nobody else took any since."""
+        left = min(int(self.held + self.room(policy, now)), policy.quota)
+        return Standing(policy, left, math.ceil(max(self.full_at - now, 0.0)))
+
 
 class Rates:
     """Takes units out of buckets that all processes share."""
@@ -90,26 +101,32 @@ class Rates:
             raise ValueError(f"{amount:,} units are more than the {policy.quota:,} that there ever are")
         bucket = self._buckets.get((owner, policy.name)) or self._buckets.setdefault((owner, policy.name), _Bucket())
         with bucket.lock:
-            now = time.monotonic()
-            if bucket.held < amount <= bucket.held + bucket.room(policy, now):
+            there = bucket.held + bucket.room(policy, time.monotonic())
+            if bucket.held < amount <= there or bucket.held > max(amount, policy.part):
                 self._refill(bucket, owner, policy, amount)
-                now = time.monotonic()
-            there = bucket.held + bucket.room(policy, now)
+            now = time.monotonic()
             if bucket.held < amount:
+                there = bucket.held + bucket.room(policy, now)
                 wait = (amount - there) * policy.window / policy.quota
                 raise QuotaExceeded(Standing(policy, max(int(there), 0), max(math.ceil(wait), 1)))
             bucket.held -= amount
-            left = min(int(there) - amount, policy.quota)
-            return Standing(policy, left, math.ceil(max(bucket.full_at - now, 0.0)))
+            return bucket.standing(policy, now)
 
-    def give_back(self, owner: str, name: str, amount: int) -> None:
-        """Give back units that this process took and nobody used."""
-        bucket = self._buckets[owner, name]
+    def give_back(self, owner: str, policy: Policy, amount: int) -> Standing:
+        """Give back units that `take` used up in this process and nobody needed, and tell what is left.
+
+        While the database is away this process keeps them, until it takes some again.
+        """
+        bucket = self._buckets[owner, policy.name]
         with bucket.lock:
             bucket.held += amount
+            if bucket.held > policy.part:
+                with contextlib.suppress(DatabaseUnavailable):
+                    self._refill(bucket, owner, policy, 0)
+            return bucket.standing(policy, time.monotonic())
 
     def _refill(self, bucket: _Bucket, owner: str, policy: Policy, amount: int) -> None:
-        """Take units out of the bucket in the database: enough for `amount` if there are, and more for later."""
+        """Change what is held for units of the bucket in the database: `amount` if there are, and more for later."""
         try:
             self._exchange(bucket, owner, policy, amount)
         except IntegrityError:  # another process made the row just now
@@ -123,11 +140,13 @@ class Rates:
             found = connection.execute(sql.select(RATES.c.full_at).where(mine).with_for_update()).scalar()
             now = self._database.now(connection)
             # No bucket is further from full than an empty one; where it seems so, the clock was set back.
-            ahead = min(max((found or now) - now, 0.0), policy.window)
-            room = math.floor(policy.quota - ahead * second + bucket.held)
-            taken = min(max(amount, policy.quota // _PARTS), room)
+            used = min(max((found or now) - now, 0.0), policy.window) * second
+            # What is held goes back first; there is never more than all, however long it was held.
+            others = max(used - bucket.held, 0.0)
+            taken = min(max(amount, policy.part), math.floor(policy.quota - others))
             if taken >= amount:
-                ahead += (taken - bucket.held) / second
+                used = others + taken
+            ahead = used / second
             if found is None:
                 connection.execute(sql.insert(RATES).values(owner=owner, policy=policy.name, full_at=now + ahead))
             elif taken >= amount or found > now + policy.window:

@@ -241,6 +241,21 @@ def test_a_stream_that_only_breaks_is_given_up(server, client):
     assert len(server.requests) == 3
 
 
+def test_where_no_more_streams_may_be_open_the_steps_are_polled(server, client):
+    client._transport.max_retries = 1
+    server.answers = [
+        (200, STREAM, text("progress", 1, metrics(0, 1))),
+        *[(503, {"Retry-After": "2"}, {})] * 2,
+        (200, {}, metrics(2)),
+        (200, {}, metrics() | {"next": 2}),
+        (200, {}, metrics(3, state="succeeded")),
+    ]
+    assert [part.steps for part in Job.from_dict(QUEUED, client=client).stream()] == [[0, 1], [2], [3]]
+    polls = server.requests[3:]
+    assert [request[1] for request in polls] == [f"/v1/jobs/job_1/metrics?after={step}" for step in (1, 2, 2)]
+    assert {header(request, "Prefer") for request in polls} == {"wait=20"}
+
+
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"))
 
 

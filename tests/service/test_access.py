@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import socket
+import sqlite3
 import time
 
 import pytest
@@ -18,6 +19,7 @@ from chainrule_service.documented import NEURON
 from chainrule_service.keys import SCOPES, Keys
 from chainrule_service.rates import Rates
 from chainrule_service.settings import Settings
+from chainrule_service.training import NETWORK_EXAMPLE
 
 PUBLIC = {
     "/", "/docs", "/livez", "/openapi.json", "/problems/<slug>", "/readyz", "/static/<path:filename>",
@@ -401,6 +403,54 @@ def test_two_keys_may_choose_the_same_idempotency_key(closed):
 def test_a_replay_uses_up_no_work(closed):
     key = closed.key(limits={"work_per_day": 39})
     assert len({submit(closed, key, **{"Idempotency-Key": '"once"'})["id"] for _ in range(6)}) == 1
+
+
+def test_a_replay_is_answered_when_the_quota_is_used_up(closed):
+    key = closed.key(limits={"work_per_day": 19})
+    once = {"Idempotency-Key": '"once"'}
+    job = submit(closed, key, **once)
+    problem(closed.evaluate(key), 429)
+    assert submit(closed, key, **once) == job
+
+
+def test_a_replayed_batch_is_answered_when_the_quota_is_used_up(closed):
+    key = closed.key(limits={"work_per_day": 29})
+    batch = {"items": [{"type": "evaluation", "spec": EVALUATION}] * 2}
+    first, again = (
+        closed.call("POST", "/v1/jobs/batch", key, json=batch, headers={"Idempotency-Key": '"once"'}) for _ in range(2)
+    )
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json == first.json
+
+
+def test_a_job_that_is_not_recorded_costs_nothing(closed):
+    key = closed.key(limits={"work_per_day": 1_000})
+    body = {"type": "evaluation", "spec": EVALUATION}
+    assert quotas(closed.call("POST", "/v1/jobs", key, json=body))["work"][2] == 990
+    with contextlib.closing(sqlite3.connect(closed.database.file)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        problem(closed.call("POST", "/v1/jobs", key, json=body), 503)
+    assert quotas(closed.call("POST", "/v1/jobs", key, json=body))["work"][2] == 980
+
+
+def test_a_job_for_which_there_is_no_place_costs_nothing(tmp_path):
+    with contextlib.closing(Closed(tmp_path, inline_work=10_000_000)) as closed:
+        key = closed.key(limits={"work_per_day": 10_000_000})
+        body = {"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 100_000}}
+        cost = closed.call("POST", "/v1/jobs?validate_only=true", key, json=body).json["cost"]
+        with contextlib.ExitStack() as taken:
+            for _ in range(3):
+                taken.enter_context(closed.shared.room_for(cost))
+            answer = closed.call("POST", "/v1/jobs", key, json=body)
+        problem(answer, 503)
+        assert "work" not in quotas(answer)
+
+
+def test_each_quota_is_told_once_however_often_it_is_used(closed):
+    batch = {"items": [{"type": "evaluation", "spec": EVALUATION}] * 20}
+    answer = closed.call("POST", "/v1/jobs/batch", closed.key(limits={"work_per_day": 1_000}), json=batch)
+    assert answer.headers["RateLimit"].count('"work"') == answer.headers["RateLimit-Policy"].count('"work"') == 1
+    assert quotas(answer)["work"][2] == 800
 
 
 def test_jobs_of_before_the_first_key_are_nobodys(closed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sql
@@ -58,6 +59,36 @@ def test_after_the_seconds_that_a_refusal_tells_there_is_as_much_as_was_asked_fo
     assert refused.value.standing.seconds == 2
     time.sleep(2)
     assert takes(rates, policy, 100)
+
+
+def test_what_is_given_back_is_everybodys_again(database):
+    here, there, policy = Rates(database), Rates(database), Policy("work", 1_000, DAY)
+    assert here.take("ada", policy, 900).left == 100
+    assert here.give_back("ada", policy, 900).left == 1_000
+    assert takes(there, policy, 990)  # all but the hundredth that the other process holds
+    assert takes(here, policy, 10)
+    assert not takes(here, policy, 10)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_was_given_back_is_not_had_twice_a_day_later(monkeypatch, away):
+    """Not even where the database was away when it was given back, so that the process had to keep it."""
+    clock = [0.0]
+    monkeypatch.setattr("chainrule_service.rates.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with contextlib.closing(Database(None, now=lambda: 1_800_000_000 + clock[0])) as database:
+        process, policy = Rates(database), Policy("work", 1_000, DAY)
+        for _ in range(9):
+            process.take("ada", policy, 100)
+        process._database = Database("sqlite:////nowhere/chainrule.sqlite3") if away else database
+        for _ in range(9):
+            process.give_back("ada", policy, 100)
+        process._database = database
+        clock[0] += DAY
+        had = 0
+        for _ in range(20):
+            had += takes(process, policy, 100)
+            clock[0] += 1  # a hundredth of a unit: less than nothing is never left by the rounding of times
+        assert had == 10
 
 
 def test_more_than_there_ever_is(database):

@@ -18,6 +18,7 @@ from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.graph import describe
 from chainrule_engine.training import STOP_REASONS
 from chainrule_service import jobs, runner, training
+from chainrule_service.access import QuotaRefused
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
 from chainrule_service.exchange import (
     answer,
@@ -306,7 +307,6 @@ def create_job() -> Response:
     if flag_parameter("validate_only"):
         return answer({"type": task.type, "cost": task.cost, "memory": task.memory, "inline": inline})
     key = idempotency_key(request.headers.get("Idempotency-Key"))
-    charge(task.cost)
     submission = _submit(task, options, (key, _sha256(body)) if key else None, inline=inline)
     job, waited = _ended(submission.job, wanted)
     applied = ["respond-async"] if wanted.respond_async and not inline else []
@@ -353,14 +353,13 @@ def create_jobs() -> Response:
     data, replayed = [], False
     for place, entry in enumerate(read):
         if isinstance(entry, tuple):
-            try:
-                charge(entry[0].cost)
-            except (RequestError, LimitExceeded) as error:
-                data.append({"problem": problem_of(error, under=("items", place))})
-                continue
             # No key holds a line feed, so that of an item is nobody's else.
             named = (f"{key}\n{place}", digest) if key else None
-            submission = _submit(*entry, named, inline=not shared.has_workers)
+            try:
+                submission = _submit(*entry, named, inline=not shared.has_workers)
+            except (QuotaRefused, LimitExceeded) as error:
+                data.append({"problem": problem_of(error, under=("items", place))})
+                continue
             replayed |= not submission.new
             data.append({"job": submission.job})
         else:
@@ -394,34 +393,55 @@ def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
 def _submit(
     task: jobs.Task, options: dict[str, Any], idempotency: tuple[str, str] | None, *, inline: bool
 ) -> Submission:
-    """Record a job whose work has been charged, and run it if that is to be done here.
+    """Record a job and charge its work, and run it if that is to be done here.
 
     Raises:
-        RequestError: the idempotency key is that of another request (422) or of one that is being answered (409).
+        QuotaRefused: its work is more than is left of its API key's day (429).
+        LimitExceeded: it is more than the key's whole day (422).
+        RequestError: there is no place to run it now (503), or the idempotency key is that of another request (422) or
+            of one that is being answered (409).
     """
     shared = service()
+    # A replay is not charged, so it is looked for before; where nobody is charged, `submit` finds it soon enough.
+    found = shared.store.find_by_key(owner(), idempotency[0]) if idempotency and owner() else None
+    if found is not None:
+        return _replay(found, idempotency)
     row = jobs.record_of(task) | options
     row |= {"owner": owner(), "request_id": request_id(), "concurrent_jobs": own_limit("concurrent_jobs")}
     claimed_by = worker_name() if inline else None
     with shared.room_for(task.cost) if inline else nullcontext():
-        submission = shared.store.submit(
-            row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
-        )
+        charge(task.cost)
+        recorded = False
+        try:
+            submission = shared.store.submit(
+                row, idempotency=idempotency, claimed_by=claimed_by, lease=shared.settings.lease_seconds
+            )
+            recorded = submission.new
+        finally:
+            if not recorded:
+                give_back(task.cost)
         if submission.claim is not None:
             runner.run(submission.claim, shared.store, shared.settings, _NEVER, task=task)
             return submission._replace(job=find(submission.job["id"]))
-    job = submission.job
-    if submission.new:
-        shared.ring(job["id"])
-    elif idempotency is not None:
-        give_back(task.cost)
-        if job["body_sha256"] != idempotency[1]:
-            detail = "the header Idempotency-Key names a request with another body; give each request its own key"
-            raise RequestError("idempotency-key-reused", detail)
-        if job["inline"] and job["state"] in ("running", "cancelling"):
-            detail = "the request with this Idempotency-Key is still being answered; ask again in a second"
-            raise RequestError("request-in-progress", detail, headers={"Retry-After": "1"})
+    if not submission.new:
+        return _replay(submission.job, idempotency)
+    shared.ring(submission.job["id"])
     return submission
+
+
+def _replay(job: Job, idempotency: tuple[str, str] | None) -> Submission:
+    """Return what came of the request that made the job, for one that has the same idempotency key.
+
+    Raises:
+        RequestError: it is another request (422), or the first one is being answered (409).
+    """
+    if idempotency is not None and job["body_sha256"] != idempotency[1]:
+        detail = "the header Idempotency-Key names a request with another body; give each request its own key"
+        raise RequestError("idempotency-key-reused", detail)
+    if job["inline"] and job["state"] in ("running", "cancelling"):
+        detail = "the request with this Idempotency-Key is still being answered; ask again in a second"
+        raise RequestError("request-in-progress", detail, headers={"Retry-After": "1"})
+    return Submission(job, False, None)
 
 
 def _sha256(body: bytes) -> str:
