@@ -32,6 +32,7 @@ from flask import Flask, jsonify, request
 from chainrule_service.app import create_app
 from chainrule_service.serving import Server
 from chainrule_service.settings import Settings
+from chainrule_service.upkeep import Reports
 
 Inputs = dict[str, float]
 _NEURON: Inputs = {"b": 6.8813735870195432, "x1": 2.0, "x2": 0.0, "w1": -3.0, "w2": 1.0}
@@ -95,7 +96,7 @@ def run_server(make: Callable[[], Flask], port: int, core: int | None) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the line that says where it listens
     sys.argv = sys.argv[:1]
     listener = socket.create_server(("127.0.0.1", port))
-    Server(Settings(port=port), make(), listener.detach()).run()
+    Server(Settings(port=port), make(), listener.detach(), Reports()).run()
 
 
 def pin(core: int | None) -> None:

@@ -408,12 +408,12 @@ def test_the_cost_counts_nodes_points_parameters_and_steps() -> None:
         return Training(spec, plain=True).cost
 
     step, parameter, instruction, point, _ = PLAIN_COSTS
-    assert cost(line()) == 400 * (step + parameter * 2 + (instruction + point * 3) * 4)
-    assert cost(line(batch_size=2)) == 400 * (step + parameter * 2 + (instruction + point * 2) * 4)
+    assert cost(line()) == 400 * (step + parameter * 2 + (instruction + point * 3) * 4) + point * 3 * 4
+    assert cost(line(batch_size=2)) == 400 * (step + parameter * 2 + (instruction + point * 2) * 4) + point * 3 * 4
     # A neuron of 3 inputs: 3 products, 3 sums, tanh; the loss: a difference, a square, and 3 sums of 4 neurons.
     mlp = lecture(0.1, 10, model={"inputs": 3, "layers": [4]}, data={"inputs": [[1, 2, 3]], "targets": [[1, 1, 1, 1]]})
     nodes = 4 * 7 + 4 * 2 + 3
-    assert cost(mlp) == 10 * (step + parameter * 16 + (instruction + point) * nodes)
+    assert cost(mlp) == 10 * (step + parameter * 16 + (instruction + point) * nodes) + point * nodes
     graph = {"inputs": {"w": 1.0}, "nodes": []}
     alone = line(model={"graph": graph, "parameters": ["w"], "loss": "w"}, data=None)
     assert cost(alone) == 400 * (step + parameter)
@@ -422,8 +422,9 @@ def test_the_cost_counts_nodes_points_parameters_and_steps() -> None:
 def test_machine_code_costs_less() -> None:
     step, parameter, instruction, point, easy_point = COMPILED_COSTS
     # A product and a sum; a difference and a square: the power's derivative has to be computed.
-    work = step + parameter * 2 + instruction * 4 + 3 * (easy_point * 3 + point)
-    assert Training(line()).cost == math.ceil(400 * work) < Training(line(), plain=True).cost / 50
+    points = 3 * (easy_point * 3 + point)
+    work = step + parameter * 2 + instruction * 4 + points
+    assert Training(line()).cost == math.ceil(400 * work + points) < Training(line(), plain=True).cost / 50
 
 
 def test_a_graph_object_trains_the_named_loss_and_not_its_own_output() -> None:

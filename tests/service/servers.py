@@ -65,6 +65,10 @@ class Server:
             self.errors = self._log.read()
         return self.process.returncode
 
+    def logged(self):
+        """Return what was logged so far. Its place in the file is the server's too, and is left alone."""
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+
     def call(self, path, data=None):
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(

@@ -18,7 +18,7 @@ CONNECTIONS, EACH, SECONDS = 50, 10, 10.0
 def test_500_evaluations_within_10_seconds_while_two_long_jobs_run(tmp_path, neuron):
     with Server(tmp_path, workers=2, job_workers=2, environment=ROOMY_ENVIRONMENT) as server:
         url = f"http://127.0.0.1:{server.port}"
-        jobs = [server.call("/v1/jobs", {"type": "training", "spec": long_network(60)}) for _ in range(2)]
+        jobs = [server.call("/v1/jobs", {"type": "training", "spec": long_network(240)}) for _ in range(2)]
         for job in jobs:
             until(lambda: server.call(f"/v1/jobs/{job['id']}")["progress"], "it runs")  # noqa: B023
         began = time.monotonic()

@@ -278,7 +278,7 @@ def test_one_that_dies_once_counts_on(tmp_path, store):
     with Server(tmp_path, job_workers=2) as server:
         until(lambda: workers.alive(store.database) == 2, "both are heard of")
         os.kill(worker_of(store, submit(store, long_network(3))), signal.SIGKILL)
-        until(lambda: "was killed" in server.process.stderr.readline(), "it is noticed")
+        until(lambda: "was killed" in server.logged(), "it is noticed")
         time.sleep(3 * REPORT_SECONDS / 2)  # for one report at least
         assert workers.alive(store.database) == 2
 
