@@ -180,11 +180,11 @@ def cancel(stack: Stack, rounds: int) -> Iterator[Figure]:
         waits = []
         for _ in range(4 * rounds):
             job_id = stack.post("training", _long())
-            _until(lambda: stack.job(job_id)["progress"])  # noqa: B023
+            _until(lambda: stack.job(job_id)["progress"])  # noqa: B023  # called before the loop goes on
             time.sleep(0.3)
             began = time.perf_counter()
             stack.call("POST", f"/v1/jobs/{job_id}/cancel")
-            _until(lambda: stack.job(job_id)["state"] == "cancelled")  # noqa: B023
+            _until(lambda: stack.job(job_id)["state"] == "cancelled")  # noqa: B023  # called before the loop goes on
             waits.append(time.perf_counter() - began)
     yield figure("median", waits, "s", 0.5, ceiling=True)
     yield figure("longest", [max(waits)], "s", 0.5, ceiling=True)
@@ -230,10 +230,10 @@ def recovery(stack: Stack, rounds: int) -> Iterator[Figure]:
     with stack.serving():
         for _ in range(3 * rounds):
             job_id = stack.post("training", _long())
-            _until(lambda: stack.job(job_id)["progress"])  # noqa: B023
+            _until(lambda: stack.job(job_id)["progress"])  # noqa: B023  # called before the loop goes on
             os.kill(int(stack.job(job_id)["worker"].rpartition(":")[2]), signal.SIGKILL)
             began = time.perf_counter()
-            _until(lambda: stack.job(job_id)["attempts"] == 2)  # noqa: B023
+            _until(lambda: stack.job(job_id)["attempts"] == 2)  # noqa: B023  # called before the loop goes on
             waits.append(time.perf_counter() - began)
             stack.end(job_id)
     yield figure("median", waits, "s", 0.5, ceiling=True)
@@ -246,7 +246,7 @@ def crowd(stack: Stack, rounds: int) -> Iterator[Figure]:
     with stack.serving():
         for _ in range(rounds):
             running = [stack.post("training", _long()) for _ in range(2)]
-            _until(lambda: all(stack.job(job_id)["progress"] for job_id in running))  # noqa: B023
+            _until(lambda: all(stack.job(job_id)["progress"] for job_id in running))  # noqa: B023  # called before the loop goes on
             with ThreadPoolExecutor(50) as people:
                 answers = [answer for found in people.map(lambda _: _person(stack.port), range(50)) for answer in found]
             lost += 500 - len(answers)

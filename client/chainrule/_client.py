@@ -228,7 +228,7 @@ class Client:
         """
         whole = {**(spec or {}), **members}
         options = {"labels": labels, "priority": priority, "deadline": deadline}
-        job = self.submit("training", whole, wait=LONG_POLL, **options).wait()  # type: ignore[arg-type]
+        job = self.submit("training", whole, wait=LONG_POLL, **options).wait()  # type: ignore[arg-type]  # options of several types
         # A record that repeats the specification has its defaults filled in.
         model = (job.raw.get("spec") or whole).get("model", {})
         return TrainingResult.from_dict(job.result or {}, job=job.id, model=model)

@@ -29,7 +29,7 @@ def network(steps: int, **changes: Any) -> dict[str, Any]:
 def long_network(seconds: float) -> dict[str, Any]:
     """Return the specification of a training of about so long, on a machine that has nothing else to do."""
     steps_a_second = 20_000 if acceleration.load() else 20
-    model = NETWORK_EXAMPLE["model"] | {"layers": [40, 40, 1]}  # type: ignore[operator]
+    model = NETWORK_EXAMPLE["model"] | {"layers": [40, 40, 1]}  # type: ignore[operator]  # the example holds more than one type
     return network(int(seconds * steps_a_second), model=model)
 
 

@@ -126,7 +126,7 @@ def test_a_job_that_kills_its_worker_three_times_is_failed(tmp_path, store):
         job_id = submit(store, wide_evaluation(400, 20_000), "evaluation")  # never comes forward
         killed = 0
         for _ in range(3):
-            killed = until(lambda: other_than(worker_of(store, job_id), killed), "a new process has it")  # noqa: B023
+            killed = until(lambda: other_than(worker_of(store, job_id), killed), "a new process has it")  # noqa: B023  # called before the loop goes on
             os.kill(killed, signal.SIGSEGV)
         job = ended(store, job_id)
     assert (job["state"], job["attempts"]) == ("failed", 3)
