@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any
@@ -58,7 +58,7 @@ def run(
     metrics.CLAIMS.count()
     with logs.job_lines(job_id=claim.id, attempt=claim.attempt, request_id=claim.request_id):
         _log.info("job begins at step %s", claim.step)
-        state = _attempt(claim, store, settings, stop, slice_seconds, task)
+        state = _attempt(claim, store, settings, lambda: _run(claim, store, settings, stop, slice_seconds, task))
         _log.info("job %s", state)
     if state == LOST:
         metrics.LEASES_LOST.count()
@@ -67,18 +67,12 @@ def run(
     return state
 
 
-def _attempt(
-    claim: Claim,
-    store: Store,
-    settings: Settings,
-    stop: threading.Event,
-    slice_seconds: float | None,
-    task: jobs.Task | None,
-) -> str:
+def _attempt(claim: Claim, store: Store, settings: Settings, work: Callable[[], str]) -> str:
+    """Do the work under a lease that is renewed, and turn what goes wrong in it into a failure of the job."""
     try:
         with nullcontext() if claim.cost <= _BRIEF else _heartbeat(claim, store, settings.lease_seconds):
             try:
-                return _run(claim, store, settings, stop, slice_seconds, task)
+                return work()
             except (LeaseLost, DatabaseUnavailable):
                 raise
             except EngineError as error:
