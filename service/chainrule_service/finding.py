@@ -6,9 +6,7 @@ import re
 
 from chainrule_service.exchange import owner, service
 from chainrule_service.problems import RequestError
-from chainrule_service.store import Job
-
-_ID = re.compile("job_[0-9a-f]{32}")
+from chainrule_service.store import JOB_ID, Job
 
 
 def find(job_id: str, *, brief: bool = False) -> Job:
@@ -17,7 +15,7 @@ def find(job_id: str, *, brief: bool = False) -> Job:
     Raises:
         RequestError: there is none, or it is somebody else's, which makes no difference to who asks (404).
     """
-    job = service().store.get(job_id, owner(), brief=brief) if _ID.fullmatch(job_id) else None
+    job = service().store.get(job_id, owner(), brief=brief) if re.fullmatch(JOB_ID, job_id) else None
     if job is None:
         raise RequestError("not-found", f"there is no job {job_id[:60]!r}")
     return job

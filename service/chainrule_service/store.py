@@ -35,6 +35,8 @@ Job = dict[str, Any]
 Row = Mapping[str, Any] | sql.RowMapping
 TERMINAL = ("succeeded", "failed", "cancelled", "expired")
 STATES = ("queued", "running", "cancelling", *TERMINAL)
+#: What the id of a job looks like, as a regular expression.
+JOB_ID = "job_[0-9a-f]{32}"
 
 _log = logging.getLogger(__name__)
 

@@ -41,6 +41,8 @@ from chainrule_service.store import JOBS, TERMINAL, Store, iso
 Delivery = dict[str, Any]
 
 EVENTS = tuple(f"job.{state}" for state in TERMINAL)
+#: What the id of a message looks like, as a regular expression.
+MESSAGE_ID = "msg_[0-9a-f]{32}"
 #: pending: it will be tried, perhaps again; failed: no further try; disabled: its URL has answered 410.
 STATES = ("pending", "delivered", "failed", "disabled")
 

@@ -51,7 +51,7 @@ from chainrule_service.finding import find
 from chainrule_service.idempotency import idempotency_key
 from chainrule_service.preferences import Preferences, preferences
 from chainrule_service.problems import RequestError, problem_of
-from chainrule_service.store import STATES, TERMINAL, Job, Submission, worker_name
+from chainrule_service.store import JOB_ID, STATES, TERMINAL, Job, Submission, worker_name
 from chainrule_service.waiting import wait_for
 from chainrule_service.webhooks import WebhookRequest, check
 
@@ -119,7 +119,7 @@ _NEVER = threading.Event()  # what runs in a request is not stopped midway
 
 _TIME = {"type": "string", "format": "date-time"}
 _JOB: dict[str, JsonSchema] = {
-    "id": {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
+    "id": {"type": "string", "pattern": f"^{JOB_ID}$"},
     "type": {"type": "string", "enum": list(jobs.TYPES)},
     "state": {
         "type": "string",

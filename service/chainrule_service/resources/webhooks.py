@@ -14,8 +14,8 @@ from chainrule_service.documented import documented, or_null, record, ref
 from chainrule_service.exchange import answer, needs, owner, service, takes_query, whole_number_parameter
 from chainrule_service.fields import Envelope, JsonSchema
 from chainrule_service.problems import RequestError
-from chainrule_service.store import TERMINAL, iso
-from chainrule_service.webhooks import EVENTS, STATES, Delivery, WebhookRequest
+from chainrule_service.store import JOB_ID, TERMINAL, iso
+from chainrule_service.webhooks import EVENTS, MESSAGE_ID, STATES, Delivery, WebhookRequest
 
 blueprint = Blueprint("webhooks", __name__, description="Messages about jobs that have ended.")
 
@@ -47,7 +47,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     "WebhookDelivery": record(
         "A message about a job that has ended, and what became of it.",
         {
-            "id": {"type": "string", "description": "The message's `webhook-id`.", "pattern": "^msg_[0-9a-f]{32}$"},
+            "id": {"type": "string", "description": "The message's `webhook-id`.", "pattern": f"^{MESSAGE_ID}$"},
             "type": {"type": "string", "enum": list(EVENTS)},
             "job": {"type": "string", "description": "The job's id."},
             "url": {"type": "string"},
@@ -108,7 +108,7 @@ def list_deliveries() -> Response:
         raise RequestError("invalid-request", "send the next_cursor of the page before, as it is", parameter="cursor")
     if state is not None and state not in STATES:
         raise RequestError("invalid-request", f"state must be one of {', '.join(STATES)}", parameter="state")
-    if job is not None and not re.fullmatch("job_[0-9a-f]{32}", job):
+    if job is not None and not re.fullmatch(JOB_ID, job):
         raise RequestError("invalid-request", "job must be the id of a job: job_ and 32 hex digits", parameter="job")
     before = int(cursor, 16) if cursor else None
     found = webhooks.page(shared.store.database, owner(), size + 1, before=before, state=state, job_id=job)
@@ -161,9 +161,8 @@ def rotate_secret() -> Response:
 
 def _find(delivery_id: str) -> Delivery:
     delivery = None
-    if re.fullmatch(
-        "msg_[0-9a-f]{32}", delivery_id
-    ):  # PostgreSQL knows no text with a NUL in it, which a path may hold
+    # PostgreSQL knows no text with a NUL in it, which a path may hold.
+    if re.fullmatch(MESSAGE_ID, delivery_id):
         delivery = webhooks.get(service().store.database, delivery_id, owner())
     if delivery is None:
         raise RequestError("not-found", f"there is no webhook delivery {delivery_id[:60]!r}")
