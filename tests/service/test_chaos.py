@@ -90,7 +90,7 @@ class Stack:
         self.sessions.add(process.pid)
 
     def processes(self):
-        """Return the processes by what they are."""
+        """Return the processes by what they are; what has no children of its own counts as a job worker."""
         found = {role: [] for role in DECK}
         for process in self.supervisors.values():
             found["supervisor"].append(process.pid)
@@ -100,9 +100,15 @@ class Stack:
                 found["gunicorn" if grandchildren else "job worker"].append(child)
         return found
 
-    def kill(self, role, rng):
-        """Kill a process that plays a role."""
-        victim = rng.choice(until(lambda: self.processes()[role], f"there is a {role}"))
+    def busy(self, store):
+        """Return the job workers that run a job now."""
+        running = {int(worker.rpartition(":")[2]) for worker in store.workers()}
+        return sorted(running & set(self.processes()["job worker"]))
+
+    def kill(self, role, rng, store):
+        """Kill a process that plays a role; of the job workers one that has a job, which an idle one would not miss."""
+        found = (lambda: self.busy(store)) if role == "job worker" else (lambda: self.processes()[role])
+        victim = rng.choice(until(found, f"there is a {role}"))
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
         for command, process in self.supervisors.items():
@@ -144,7 +150,7 @@ def survive(stack):
     load = Load(f"http://127.0.0.1:{stack.port}")
     cheap = [network(steps) for steps in (1, 20, 50)]
     short = [network(steps, batch_seed=1) for steps in (10, 300, 3000)]
-    long = [long_network(seconds) for seconds in (1.5, 3)]
+    long = [long_network(seconds) for seconds in (3, 6)]
     with ThreadPoolExecutor() as clients, stack, closing(open_store(stack.settings)) as store:
         posting = [
             clients.submit(load.post, "cheap", cheap, 0.1, queue=False),
@@ -157,7 +163,7 @@ def survive(stack):
             while time.monotonic() < end:
                 time.sleep(PAUSE)
                 deck = deck or rng.sample(DECK, len(DECK))
-                stack.kill(role := deck.pop(), rng)
+                stack.kill(role := deck.pop(), rng, store)
                 killed[role] += 1
         finally:
             load.over.set()
