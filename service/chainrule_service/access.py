@@ -46,6 +46,18 @@ class Caller:
             "RateLimit": ", ".join(f'"{s.policy.name}";r={s.left};t={s.seconds}' for s in standings),
         }
 
+    def demand(self, scope: str, what: str = "this path") -> None:
+        """Refuse what the key is not for.
+
+        Raises:
+            RequestError: it lacks the scope, which `what` needs (403).
+        """
+        if scope not in self.key.scopes:
+            detail = f"this API key lacks the scope {scope!r} that {what} needs; it has {', '.join(self.key.scopes)}"
+            challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+            headers, members = {"WWW-Authenticate": challenge}, {"scope": scope}
+            raise RequestError("forbidden", detail, headers=headers, members=members)
+
 
 class Access:
     """Lets requests in.
@@ -116,13 +128,7 @@ class Access:
             RequestError: the key's requests are used up (429), or it lacks the scope (403).
         """
         self._take(caller, "requests", "requests_per_minute", 60, 1)
-        if scope not in caller.key.scopes:
-            detail = (
-                f"this API key lacks the scope {scope!r} that this path needs; it has {', '.join(caller.key.scopes)}"
-            )
-            challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-            headers, members = {"WWW-Authenticate": challenge}, {"scope": scope}
-            raise RequestError("forbidden", detail, headers=headers, members=members)
+        caller.demand(scope)
 
     def charge(self, caller: Caller, work: int) -> None:
         """Count work that is going to be done.

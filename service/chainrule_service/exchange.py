@@ -111,6 +111,17 @@ def own_limit(name: str) -> int | None:
     return caller.key.limits.get(name) if caller else None
 
 
+def demand(scope: str, what: str) -> None:
+    """Refuse a part of what a view does to an API key that lacks a scope, besides the one that the view needs.
+
+    Raises:
+        RequestError: this request's key lacks it (403).
+    """
+    caller: Caller | None = request_ctx.request.environ.get(_CALLER)
+    if caller:
+        caller.demand(scope, what)
+
+
 def charge(work: int) -> None:
     """Count work, in node evaluations, that this request is going to cause.
 

@@ -71,6 +71,14 @@ _TABLE = (
     ),
     Limit("gradient_check_work", 5_000_000, 100_000_000, "nodes times points times inputs of a gradient check"),
     Limit("batch_items", 50, 1_000, "items in a batch of evaluations"),
+    Limit("submissions", 1_000, 20_000, "submissions in a batch of gradings, or in a job of them"),
+    Limit("submission_values", 100_000, 1_000_000, "values in the answers of one submission: numbers, lists, objects"),
+    Limit(
+        "grading_work",
+        20_000_000,
+        1_000_000_000,
+        "estimated work of a grading, a batch of them or an exercise check, in the unit of job_work",
+    ),
     Limit(
         "job_work",
         3_600_000_000,

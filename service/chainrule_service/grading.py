@@ -1,0 +1,337 @@
+"""Gradings: from what was sent to reports, what they cost, and what is kept of them.
+
+One grading, a batch and a job of gradings go the same way: `read` or `read_batch` makes entries, each is graded by
+itself, and `conclude` compares regrades with what they supersede and records all together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chainrule_engine.errors import InvalidInput, LimitExceeded
+from chainrule_engine.grading import Report, Task, compare_reports, grade, read_task
+from chainrule_service.exchange import charge, owner, service
+from chainrule_service.fields import refuse
+from chainrule_service.grading_fields import GradingItem, SubmittedAnswers
+from chainrule_service.gradings import Grading, Gradings
+from chainrule_service.problems import problem_of
+from chainrule_service.settings import Settings
+from chainrule_service.task_cache import TaskCache
+from chainrule_service.training import Chunk
+
+_TASKS: TaskCache[Task] = TaskCache()
+_ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
+_CHUNK_SECONDS = 0.2
+
+ADVICE = "send fewer submissions, a smaller graph or a shorter training, or leave the diagnosis out"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be graded; the members are those of a request."""
+
+    task: Task
+    answers: object
+    submission: Mapping[str, Any] = field(default_factory=dict)
+    supersedes: str | None = None
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What became of an entry.
+
+    Attributes:
+        report: the report.
+        new: whether it was recorded just now.
+        superseded: the report that it replaces, as staff sees it, if it is a regrade.
+        reason: why it does.
+    """
+
+    report: Report
+    new: bool = False
+    superseded: Mapping[str, Any] | None = None
+    reason: str | None = None
+
+    def to_dict(self, audience: str, phase: str) -> dict[str, Any]:
+        """Return the report for an audience; that of a regrade has `regrade` besides, which no digest covers."""
+        seen = self.report.to_dict(audience, phase)
+        if self.superseded is None:
+            return seen
+        before = view(self.superseded, audience, phase)
+        regrade = {"supersedes": before["id"], "changes": compare_reports(before, seen)}
+        return seen | {"regrade": regrade | ({"reason": self.reason} if audience == "staff" else {})}
+
+    def grading(self) -> Grading:
+        """Return what is recorded of it. A regrade that has changed nothing supersedes nothing."""
+        report = self.report.to_dict("staff")
+        if self.superseded is None or self.superseded["id"] == report["id"]:
+            return Grading(report)
+        return Grading(report, self.superseded["id"], self.reason)
+
+
+#: An entry that could be read, or its problem.
+Read = Entry | Mapping[str, Any]
+
+
+def view(report: Mapping[str, Any], audience: str, phase: str) -> dict[str, Any]:
+    """Return a report, given as staff sees it, as an audience does."""
+    return dict(report) if audience == "staff" else Report.from_dict(report).to_dict(audience, phase)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def read_task_cached(data: object, settings: Settings | None = None) -> Task:
+    """Return the task that JSON data is, read or remembered.
+
+    Args:
+        data: what a request has as its `task`.
+        settings: the limits; without, those of the application that answers.
+
+    Raises:
+        InvalidInput, LimitExceeded: it is none, or too large; paths are relative to it.
+    """
+    limits = (settings or service().settings).limits
+    bounds = {"max_nodes": limits["nodes"], "max_points": limits["points"], "max_work": limits["grading_work"]}
+    # Not with sorted keys: the order of the inputs is that of the checks, where a task lists none.
+    text = json.dumps([bounds, data], separators=(",", ":"))
+    return _TASKS.get(text.encode(), lambda: read_task(data, **bounds))
+
+
+def read(loaded: Mapping[str, Any], settings: Settings) -> Entry:
+    """Return the entry of one grading that a schema has loaded.
+
+    Raises:
+        InvalidInput, LimitExceeded: the task is none, or something is too large; paths are relative to the request.
+    """
+    try:
+        task = read_task_cached(loaded["task"], settings)
+    except (InvalidInput, LimitExceeded) as error:
+        raise error.under("task") from None
+    return entry_of(task, loaded, settings)
+
+
+def read_batch(loaded: Mapping[str, Any], settings: Settings) -> list[Read]:
+    """Return the entries of a batch that `GradingBatchRequest` has loaded, in order, or their problems.
+
+    Raises:
+        InvalidInput, LimitExceeded: the task that all share is none, or there are too many.
+    """
+    kind = _kind(loaded)
+    sent, most = loaded[kind], settings.limits["submissions"]
+    if len(sent) > most:
+        raise LimitExceeded("submissions", most, len(sent), (kind,), "send several batches")
+    if kind == "submissions":
+        try:
+            task = read_task_cached(loaded["task"], settings)
+        except (InvalidInput, LimitExceeded) as error:
+            raise error.under("task") from None
+    entries: list[Read] = []
+    for place, item in enumerate(sent):
+        try:
+            if kind == "items":
+                entries.append(read(_ITEM.load(item), settings))
+            else:
+                entries.append(entry_of(task, _SUBMITTED.load(item), settings))
+        except (InvalidInput, LimitExceeded) as error:
+            entries.append(problem_of(error, under=(kind, place)))
+    return entries
+
+
+def _kind(loaded: Mapping[str, Any]) -> str:
+    """Return the member of a batch that holds what is to be graded."""
+    return "items" if "items" in loaded else "submissions"
+
+
+def entry_of(task: Task, loaded: Mapping[str, Any], settings: Settings) -> Entry:
+    """Return the entry of a task and the other members of a request.
+
+    Raises:
+        LimitExceeded: the answers are too large; the path is relative to the request.
+    """
+    size, most = _size(loaded["answers"]), settings.limits["submission_values"]
+    if size > most:
+        raise LimitExceeded("submission_values", most, size, ("answers",), "send what the task asks for, and no more")
+    return Entry(task, loaded["answers"], loaded["submission"], loaded["supersedes"])
+
+
+def _size(data: object) -> int:
+    """Count the values in JSON data: numbers, texts, lists, objects."""
+    count, todo = 0, [data]
+    while todo:
+        value = todo.pop()
+        count += 1
+        if isinstance(value, dict):
+            todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)
+    return count
+
+
+# ---------------------------------------------------------------------------------------------------- grading
+
+
+def grade_one(entry: Entry) -> Report:
+    """Return the report on an entry, whatever its answers are."""
+    return grade(entry.task, entry.answers, entry.submission or None)
+
+
+def work_of(entries: Sequence[Entry]) -> int:
+    """Return about how much work it is to grade entries, in node evaluations."""
+    tasks = {id(entry.task): entry.task for entry in entries}
+    return sum(task.cost for task in tasks.values()) + sum(entry.task.cost_each for entry in entries)
+
+
+def grade_now(
+    entries: Sequence[Entry], *, store: bool = True, reason: str | None = None
+) -> list[Graded | InvalidInput]:
+    """Grade entries within the request that is being answered, for its key; see `conclude`.
+
+    Raises:
+        LimitExceeded: it is too much work for a request, or for the key's whole day.
+        QuotaRefused, RequestError: it is more than is left of that day (429), or there is no room for it now (503).
+        DatabaseUnavailable: the reports cannot be recorded now; none was.
+    """
+    shared, work = service(), work_of(entries)
+    most = shared.settings.limits["grading_work"]
+    if work > most:
+        raise LimitExceeded("grading_work", most, work, (), f"{ADVICE}, or submit a job of type grading")
+    with shared.room_for(work):
+        charge(work)
+        reports = [grade_one(entry) for entry in entries]
+    return conclude(Gradings(shared.store.database), owner(), entries, reports, store=store, reason=reason)
+
+
+def grade_and_record(
+    task: Task, answers: object, submission: Mapping[str, Any] | None = None, *, store: bool = True
+) -> dict[str, Any]:
+    """Grade answers within the request that is being answered, and return the report as staff sees it.
+
+    Args:
+        task: from `read_task_cached`.
+        answers: whatever JSON data was sent; what is wrong with it is in the report.
+        submission: `id` and `attempt`, those that are known.
+        store: whether the report is recorded, as that of the request's key.
+
+    Raises:
+        as `grade_now` and `entry_of`.
+    """
+    members = {"answers": answers, "submission": submission or {}, "supersedes": None}
+    (done,) = grade_now([entry_of(task, members, service().settings)], store=store)
+    assert isinstance(done, Graded)  # it supersedes nothing
+    return done.report.to_dict("staff")
+
+
+def conclude(
+    gradings: Gradings,
+    of_owner: str,
+    entries: Sequence[Entry],
+    reports: Sequence[Report],
+    *,
+    store: bool,
+    reason: str | None,
+) -> list[Graded | InvalidInput]:
+    """Find what each report supersedes, and record them together.
+
+    An entry that supersedes what there is not becomes the error that says so, and is not recorded.
+
+    Args:
+        gradings: where they are recorded.
+        of_owner: whose they are, and what they supersede must be.
+        entries: what was graded.
+        reports: the report on each.
+        store: whether to record them.
+        reason: why reports are superseded.
+
+    Raises:
+        DatabaseUnavailable: they cannot be recorded now; none was.
+    """
+    wanted = {entry.supersedes for entry in entries if entry.supersedes is not None}
+    found = gradings.find(of_owner, wanted) if wanted else {}
+    done: list[Graded | InvalidInput] = []
+    for entry, report in zip(entries, reports, strict=True):
+        if entry.supersedes is None:
+            done.append(Graded(report))
+        elif entry.supersedes in found:
+            done.append(Graded(report, superseded=found[entry.supersedes].report, reason=reason))
+        else:
+            done.append(refuse(f"there is no grading {entry.supersedes!r}", ("supersedes",)))
+    if not store:
+        return done
+    new = iter(gradings.record(of_owner, [each.grading() for each in done if isinstance(each, Graded)]))
+    return [replace(each, new=next(new)) if isinstance(each, Graded) else each for each in done]
+
+
+# ------------------------------------------------------------------------------------------------------- jobs
+
+
+def run(entries: Sequence[Read], state: Mapping[str, Any] | None = None) -> Iterator[Chunk]:
+    """Grade the entries of a batch that are left, chunk by chunk; the last chunk has all reports, as staff sees them.
+
+    The loss of a step is the share of the points that its submission has lost.
+
+    Args:
+        entries: what `read_batch` returned.
+        state: that of the chunk after which to go on; None begins.
+    """
+    reports: list[dict[str, Any] | None] = list(state["reports"]) if state else []
+    while True:
+        before, until = len(reports), time.monotonic() + _CHUNK_SECONDS
+        for entry in entries[before:]:
+            reports.append(grade_one(entry).to_dict("staff") if isinstance(entry, Entry) else None)
+            if time.monotonic() > until:
+                break
+        losses = [math.nan if report is None else 1.0 - report["fraction"] for report in reports[before:]]
+        progress = {"step": len(reports), "steps": len(entries), "loss": losses[-1]}
+        kept = {"reports": reports}
+        ended = len(reports) == len(entries)
+        yield Chunk(len(reports), kept, progress, losses, result=kept if ended else None)
+        if ended:
+            return
+
+
+def result_of_job(
+    gradings: Gradings, of_owner: str, loaded: Mapping[str, Any], entries: Sequence[Read], reports: Sequence[Any]
+) -> dict[str, Any]:
+    """Record the reports of a job, and return its result: the answer to a batch.
+
+    Args:
+        gradings: where they are recorded.
+        of_owner: whose the job is.
+        loaded: its specification, as `GradingJobRequest` has loaded it.
+        entries: what `read_batch` made of that.
+        reports: the last result of `run`.
+
+    Raises:
+        DatabaseUnavailable: they cannot be recorded now; none was.
+    """
+    known = [entry for entry in entries if isinstance(entry, Entry)]
+    made = [Report.from_dict(report) for report in reports if report is not None]
+    done = conclude(gradings, of_owner, known, made, store=loaded["store"], reason=loaded["reason"])
+    return {"data": told(loaded, entries, done, loaded["audience"], loaded["phase"])}
+
+
+def told(
+    loaded: Mapping[str, Any],
+    entries: Sequence[Read],
+    done: Sequence[Graded | InvalidInput],
+    audience: str,
+    phase: str,
+) -> list[dict[str, Any]]:
+    """Return what a batch is answered with: a report or a problem for each entry, in order."""
+    kind, outcomes = _kind(loaded), iter(done)
+    data: list[dict[str, Any]] = []
+    for place, entry in enumerate(entries):
+        outcome = next(outcomes) if isinstance(entry, Entry) else entry
+        if isinstance(outcome, InvalidInput):
+            outcome = problem_of(outcome, under=(kind, place))
+        if isinstance(outcome, Graded):
+            data.append({"report": outcome.to_dict(audience, phase)})
+        else:
+            data.append({"problem": outcome})
+    return data
