@@ -52,6 +52,7 @@ class _Draft:
         kinds = chance.sample(list(_WEIGHTS), chance.randint(1, 6))
         self.kinds = ["add", "mul", *kinds, *([operation] if operation else [])]
         self.wanted = [] if operation is None else [operation] * (1 if size < 8 else chance.randint(1, 3))
+        self.sharing = chance.choice([0.1, 0.2, 0.4])
         names = chance.choice(["abcde", "xyzuv", ["x1", "x2", "w1", "w2", "b"], ["p", "q", "r", "s", "t"]])
         self.inputs = {name: self._number() for name in names[: chance.randint(2, min(5, size + 1))]}
         if kink:
@@ -88,7 +89,7 @@ class _Draft:
         return self.chance.choice([1.0, 1.0, 2.0, 2.0, 3.0, -1.0, 0.5, 4.0, 0.1, -2.0, 5.0])
 
     def _argument(self) -> str:
-        if self.loose and self.chance.random() < 0.6:
+        if self.loose and self.chance.random() > self.sharing:
             return self.chance.choice(self.loose[-3:])
         return self.chance.choice(list(self.data))
 
