@@ -161,6 +161,16 @@ def takes_query(*names: str) -> Callable[[View], View]:
     return mark
 
 
+def takes_key(name: str) -> Callable[[View], View]:
+    """Name the query parameter in which a view's clients send their API key, who know no header for it."""
+
+    def mark(view: View) -> View:
+        view.key_parameter = name  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 def whole_number_parameter(name: str, default: int | None, low: int) -> int | None:
     """Return a query parameter that is a whole number from `low`, or the default.
 
@@ -219,7 +229,7 @@ def guard(request: Request, app: Flask) -> None:
     # First: what is public asks nothing of the database, which "is it open" may.
     scope = _scope(request, app)
     if scope is not None:
-        _admit(request, app.extensions["chainrule"].access, scope)
+        _admit(request, app, scope)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
     if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
@@ -242,13 +252,17 @@ def _scope(request: Request, app: Flask) -> str | None:
     return None if endpoint == "static" else getattr(app.view_functions[str(endpoint)], "scope", "")
 
 
-def _admit(request: Request, access: Access, scope: str) -> None:
+def _admit(request: Request, app: Flask, scope: str) -> None:
     """Refuse a request whose key does not open its view, or that has none, unless nobody needs one."""
+    access: Access = app.extensions["chainrule"].access
     if access.is_open():
         return
     if not scope:
         raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
-    caller = request.environ[_CALLER] = access.authenticate(request.environ)
+    environ = request.environ
+    if name := getattr(app.view_functions[str(request.endpoint)], "key_parameter", None):
+        environ.setdefault("HTTP_AUTHORIZATION", f"Bearer {request.args.get(name, '')}")
+    caller = environ[_CALLER] = access.authenticate(environ)
     access.authorise(caller, scope)
 
 
