@@ -1,0 +1,166 @@
+"""Grading: a task and a student's answers give a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import chainrule_engine
+from chainrule_engine.grading.answers import read_answers
+from chainrule_engine.grading.canonical import digest, digest_of_anything, wire
+from chainrule_engine.grading.fields import MAX_TEXT, pointer
+from chainrule_engine.grading.judging import Judgement, judge
+from chainrule_engine.grading.messages import message
+from chainrule_engine.grading.report import SCHEMA, Report, totals
+from chainrule_engine.grading.tasks import Check, Task, tidy
+from chainrule_engine.grading.truth import quantity
+
+
+def grade(task: Task, answers: object, submission: Mapping[str, Any] | None = None, *, diagnose: bool = True) -> Report:
+    """Grade a student's answers; never raises, whatever they are.
+
+    answers     the wire's object: member → numbers; see `truth` for the members
+    submission  {"id": an opaque name, "attempt": a number from 1}; anything else in it is left out of the report
+    diagnose    whether to look for the mistakes behind wrong numbers, if the task wants it
+
+    A missing, malformed or incomparable number earns nothing. Answers of which some cannot be read, or that hold none
+    of what is asked, are `not_gradable`, with pointers into them.
+    """
+    return _Grading(task, answers, submission or {}, diagnose).report()
+
+
+class _Grading:
+    def __init__(self, task: Task, answers: object, submission: Mapping[str, Any], diagnose: bool) -> None:
+        self.task, self.wants_diagnosis = task, diagnose and task.diagnose
+        self.answers = read_answers(task.truth, answers)
+        self.submission = _submission(submission) | {"digest": digest_of_anything(answers)}
+        self.level = task.feedback.at(self.submission["attempt"])
+
+    def report(self) -> Report:
+        task = self.task
+        problems = [{"detail": problem.detail, "pointer": pointer(problem.path)} for problem in self.answers.problems]
+        if not problems and not any(self.is_given(check) for check in task.checks):
+            asked = list(dict.fromkeys(key for check in task.checks for key in check.keys))
+            some = ", ".join(asked[:5]) + (", …" if len(asked) > 5 else "")
+            problems = [{"detail": f"none of the numbers that are asked for is given: {some}", "pointer": "#"}]
+        head = {
+            "schema": SCHEMA,
+            "task": {"id": task.id, "title": task.title, "digest": task.digest},
+            "engine": dict(chainrule_engine.ENGINE),
+            "submission": self.submission,
+        }
+        report: dict[str, Any] = {
+            **head,
+            "id": digest(head),
+            "outcome": "not_gradable" if problems else "graded",
+            "feedback": self.level,
+            "mistakes": [],
+            "notes": self.answers.notes,
+            "format_errors": problems,
+            "withheld": 0,
+            "staff": {"checks": {}, "mistakes": [], "blame": None},
+        }
+        if task.rounding is not None:
+            report["rounding"] = task.rounding
+        groups = [group.to_dict() for group in task.groups]
+        if problems:
+            checks = [self.entry(check, Fraction(0), False) for check in task.checks]
+            report |= totals(checks, groups, task.rounding)
+            report["checks"] = []
+        else:
+            report |= self.graded(groups, report["staff"])
+        return Report(report)
+
+    def is_given(self, check: Check) -> bool:
+        return any(not _is_empty(self.answers.find(key)) for key in check.keys)
+
+    def graded(self, groups: list[dict[str, Any]], staff: dict[str, Any]) -> dict[str, Any]:
+        judged = {check.id: judge(check, self.task.truth, self.answers) for check in self.task.checks}
+        met = _requirements_met(self.task.checks, judged)
+        entries = []
+        for check in self.task.checks:
+            found = judged[check.id]
+            said = message(found, self.level, self.task.truth, self.answers)
+            credit = found.credit
+            if not met[check.id]:
+                credit = Fraction(0)
+                said = f"{said} It counts once the checks that it builds on are right."
+            entry = self.entry(check, check.points * credit, found.passed and met[check.id])
+            entry |= {"student": self.student(check), "message": said}
+            if found.borderline:
+                entry["borderline"] = True
+            entries.append(entry)
+            staff["checks"][check.id] = self.staff_entry(found)
+        return totals(entries, groups, self.task.rounding)
+
+    def entry(self, check: Check, score: Fraction, passed: bool) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "id": check.id,
+            "number": check.number,
+            "title": check.title,
+            "of": check.of,
+            "score": tidy(score),
+            "max_score": tidy(check.points),
+            "passed": passed,
+            "visibility": check.visibility,
+            "mode": check.compare.mode,
+            **check.compare.shown(),
+        }
+        return entry if check.group is None else entry | {"group": check.group}
+
+    def student(self, check: Check) -> Any:
+        given = [wire(self.answers.find(key)) for key in check.keys]
+        return given[0] if check.single else given
+
+    def staff_entry(self, judged: Judgement) -> dict[str, Any]:
+        check = judged.check
+        expected = [wire(quantity(self.task.truth, key)) for key in check.keys]
+        pairs = [
+            (element.student, element.expected)
+            for element in judged.elements
+            if element.student is not None and element.expected is not None
+        ]
+        errors = [abs(student - number) for student, number in pairs]
+        relative = [
+            error / abs(number) if number else (0.0 if error == 0.0 else math.inf)
+            for error, (_, number) in zip(errors, pairs, strict=True)
+        ]
+        worst = max((element.distance.multiple for element in judged.elements), default=math.inf)
+        return {
+            "expected": expected[0] if check.single else expected,
+            "abs_err": wire(max(errors)) if errors else None,
+            "rel_err": wire(max(relative)) if relative else None,
+            "distance": wire(worst),
+            "detail": f"{sum(element.credit == 1 for element in judged.elements)} of {len(judged.elements)} right",
+        }
+
+
+def _submission(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the opaque id and the attempt, nothing else: a report holds no personal data."""
+    name, attempt = given.get("id"), given.get("attempt")
+    if not (isinstance(name, str) and 0 < len(name) <= MAX_TEXT and name.isprintable()):
+        name = None
+    if not (type(attempt) is int and 0 < attempt < 2**53):
+        attempt = None
+    return {"id": name, "attempt": attempt}
+
+
+def _is_empty(quantity: Any) -> bool:
+    """Tell whether a quantity, as deep as the right one, holds no number."""
+    if isinstance(quantity, Mapping):
+        return all(map(_is_empty, quantity.values()))
+    if isinstance(quantity, list):
+        return all(map(_is_empty, quantity))
+    return quantity is None
+
+
+def _requirements_met(checks: Sequence[Check], judged: Mapping[str, Judgement]) -> dict[str, bool]:
+    """Return by id whether everything that a check requires is right, and what that requires in turn."""
+    met: dict[str, bool] = {}
+    while len(met) < len(checks):
+        for check in checks:
+            if check.id not in met and all(name in met for name in check.requires):
+                met[check.id] = all(met[name] and judged[name].passed for name in check.requires)
+    return met

@@ -1,0 +1,419 @@
+"""Reading a task: every rule that it can break has a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import chainrule_engine
+from chainrule_engine.errors import InvalidInput, LimitExceeded, Path
+from chainrule_engine.grading.comparison import MODES, Compare, read_compare
+from chainrule_engine.grading.fields import Reader
+from chainrule_engine.grading.tasks import (
+    CREDITS,
+    ENGINE_PIN,
+    FULL_BAND,
+    GROUP_RULES,
+    KINKS,
+    LEVELS,
+    ROUNDINGS,
+    VISIBILITIES,
+    Band,
+    Check,
+    Feedback,
+    Group,
+    Task,
+    same_engine,
+    tidy,
+)
+from chainrule_engine.grading.truth import GraphTruth, TrainingTruth, Truth, quantity
+from chainrule_engine.graph import Graph, describe, is_named
+from chainrule_engine.refusals import quote
+from chainrule_engine.training import Training
+
+MAX_CHECKS, MAX_GROUPS, MAX_KEYS, MAX_BANDS, MAX_ATTEMPTS = 1_000, 100, 1_000, 20, 100
+#: Points are no more than this, for a check or a group.
+MAX_POINTS = 1e6
+
+_TASK_FIELDS = (
+    "id", "title", "engine", "evaluation", "training", "checks", "groups", "feedback", "diagnose", "rounding",
+)  # fmt: skip
+_CHECK_FIELDS = (
+    "id", "title", "of", "points", "compare", "visibility", "bands", "credit", "kink", "requires", "follow_through",
+    "group", "number",
+)  # fmt: skip
+_GROUP_FIELDS = ("id", "title", "rule", "cap", "points")
+
+
+def read_task(
+    data: object, *, max_nodes: int | None = None, max_points: int | None = None, max_work: int | None = None
+) -> Task:
+    """Read the wire's form of a task.
+
+    max_nodes, max_points   of its graph
+    max_work   of its training, in evaluations of a node at a point by plain Python
+
+    Raises TaskError with every problem that was found (32 at most), LimitExceeded beyond a limit. The fields of a
+    training's specification must have the right types already, as for `Training`; nothing is trained here.
+    """
+    return _TaskReader(max_nodes, max_points, max_work).task(data)
+
+
+class _TaskReader(Reader):
+    def __init__(self, max_nodes: int | None, max_points: int | None, max_work: int | None) -> None:
+        super().__init__()
+        self.max_nodes, self.max_points, self.max_work = max_nodes, max_points, max_work
+
+    def task(self, data: object) -> Task:
+        fields = self.mapping(data, (), _TASK_FIELDS, "a task")
+        source, truth = self.source(fields)
+        if truth is None:
+            self.stop_if_wrong()
+            raise AssertionError("without a problem there are right numbers")  # pragma: no cover
+        groups = self.groups(fields.get("groups") or [])
+        if fields.get("checks") is None:
+            checks = _default_checks(truth)
+        else:
+            items = self.items(fields["checks"], ("checks",), "the checks", least=1, most=MAX_CHECKS)
+            checks = [self.check(item, path, truth, groups) for path, item in items]
+        self.ids(checks, "checks")
+        self.requirements(checks)
+        rounding = self.optional(fields, "rounding", lambda value, path: self.choice(value, path, ROUNDINGS))
+        checks = self.points(checks, groups, rounding)
+        task = Task(
+            id=self.optional(fields, "id", lambda value, path: self.text(value, path, "an id")),
+            title=self.optional(fields, "title", lambda value, path: self.text(value, path, "a title")) or "",
+            source=source,
+            truth=truth,
+            checks=tuple(checks),
+            groups=tuple(groups),
+            feedback=self.feedback(fields.get("feedback")),
+            diagnose=self.flag(fields.get("diagnose", True), ("diagnose",)),
+            rounding=rounding,
+            engine=self.optional(fields, "engine", self.pin),
+        )
+        self.stop_if_wrong()
+        return task
+
+    def optional(
+        self, fields: Mapping[str, Any], name: str, read: Callable[[Any, Path], Any], *under: str | int
+    ) -> Any:
+        return None if fields.get(name) is None else read(fields[name], (*under, name))
+
+    def pin(self, value: object, path: Path) -> str:
+        text = self.text(value, path, "a version of the engine")
+        version = chainrule_engine.__version__
+        if text and not ENGINE_PIN.fullmatch(text):
+            self.problem(path, "a version is two or three numbers with points between them, such as 0.1")
+        elif text and not same_engine(text, version):
+            self.problem(path, f"this is engine {version}, and the task is pinned to {text}: change one of them")
+        return text
+
+    # -------------------------------------------------------------------------------------------- the numbers
+
+    def source(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], Truth | None]:
+        if ("evaluation" in fields) == ("training" in fields):
+            self.problem((), "give the evaluation or the training that the right numbers come from, and not both")
+            return {}, None
+        name = "evaluation" if "evaluation" in fields else "training"
+        try:
+            return self.evaluation(fields[name]) if name == "evaluation" else self.training(fields[name])
+        except InvalidInput as error:
+            self.problems_under((name,), error)
+        except LimitExceeded as error:
+            raise error.under(name) from None
+        return {}, None
+
+    def evaluation(self, data: object) -> tuple[dict[str, Any], Truth | None]:
+        fields = self.mapping(data, ("evaluation",), ("graph", "seeds"), "an evaluation")
+        if "graph" not in fields:
+            self.problem(("evaluation",), "give the graph")
+            return {}, None
+        given = fields["graph"]
+        seeds = fields.get("seeds")
+        if seeds is not None and not isinstance(seeds, dict):
+            self.problem(("evaluation", "seeds"), f"the seeds are an object, and this is {describe(seeds)}")
+            seeds = None
+        try:
+            graph = Graph.from_dict(given, max_nodes=self.max_nodes, max_points=self.max_points)
+        except InvalidInput as error:
+            raise error.under("graph") from None
+        except LimitExceeded as error:
+            raise error.under("graph") from None
+        truth = GraphTruth(graph, seeds)
+        if seeds is not None:
+            truth.evaluation  # noqa: B018 - says whether the seeds fit the graph
+        return {"evaluation": {"graph": graph.to_dict(), "seeds": seeds}}, truth
+
+    def training(self, data: object) -> tuple[dict[str, Any], Truth | None]:
+        if not isinstance(data, dict):
+            self.problem(("training",), f"a training is an object, and this is {describe(data)}")
+            return {}, None
+        try:
+            training = Training(data, max_nodes=self.max_nodes, max_points=self.max_points)
+            return {"training": data}, TrainingTruth(training, self.max_work)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            self.problem(
+                ("training",), f"this is no specification of a training: {type(error).__name__}: {error!s:.100}"
+            )
+            return {}, None
+
+    # -------------------------------------------------------------------------------------------- the checks
+
+    def check(self, data: object, path: Path, truth: Truth, groups: Sequence[Group]) -> Check:
+        fields = self.mapping(data, path, _CHECK_FIELDS, "a check")
+        keys, single = self.keys(fields, path, truth)
+        compare = self.compare(fields.get("compare"), (*path, "compare"), keys)
+        bands = self.bands(fields["bands"], (*path, "bands"), compare) if fields.get("bands") else FULL_BAND
+        credit = self.word(fields, path, "credit", CREDITS, "all")
+        if credit != "all" and compare.rule.each is None:
+            self.problem((*path, "credit"), f"{compare.mode} judges all numbers together: leave credit out")
+        kink = self.word(fields, path, "kink", KINKS, "any_subgradient")
+        if kink == "avoid" and truth.kinks:
+            at = ", ".join(truth.kinks[:5])
+            self.problem((*path, "kink"), f"the graph is evaluated exactly at a kink: at {at}; move an input")
+        name = fields["id"] if "id" in fields else _default_id(keys) if single else None
+        if name is None:
+            self.problem(path, "a check of several quantities needs an id")
+        group = self.optional(fields, "group", lambda value, place: self.text(value, place, "a group's id"), *path)
+        if group is not None and group not in {known.id for known in groups}:
+            self.problem((*path, "group"), f"no group has the id {quote(group)}")
+        follow = self.fraction(fields.get("follow_through", 0), (*path, "follow_through"))
+        if follow and (not isinstance(truth, GraphTruth) or truth.graph.points is not None):
+            self.problem((*path, "follow_through"), "only the numbers of a graph at one point can be followed through")
+        requires: list[str] = []
+        if fields.get("requires") is not None:
+            for place, item in self.items(fields["requires"], (*path, "requires"), "requires", most=MAX_CHECKS):
+                requires.append(self.text(item, place, "a check's id"))
+        number = fields.get("number")
+        return Check(
+            id=self.text(name, (*path, "id"), "an id") if name is not None else "",
+            title=self.text(fields["title"], (*path, "title"), "a title")
+            if fields.get("title") is not None
+            else _default_title(keys, truth),
+            keys=tuple(keys),
+            points=self.points_of(fields.get("points", 1), (*path, "points")),
+            compare=compare,
+            single=single,
+            visibility=self.word(fields, path, "visibility", VISIBILITIES, "visible"),
+            bands=bands,
+            credit=credit,
+            kink=kink,
+            requires=tuple(requires),
+            follow_through=follow,
+            group=group,
+            number=None if number is None else self.text(number, (*path, "number"), "a number of a check"),
+        )
+
+    def word(self, fields: Mapping[str, Any], path: Path, name: str, words: Any, default: str) -> str:
+        return default if fields.get(name) is None else self.choice(fields[name], (*path, name), words) or default
+
+    def keys(self, fields: Mapping[str, Any], path: Path, truth: Truth) -> tuple[list[str], bool]:
+        if "of" not in fields:
+            self.problem(path, "say in `of` what the check looks at, such as gradients.a")
+            return [], True
+        of, place = fields["of"], (*path, "of")
+        single = not isinstance(of, list)
+        items = [(place, of)] if single else list(self.items(of, place, "of", least=1, most=MAX_KEYS))
+        keys = []
+        for where, item in items:
+            if not isinstance(item, str):
+                self.problem(where, f"a quantity is named by a string, and this is {describe(item)}")
+                continue
+            if item in keys:
+                self.problem(where, f"{quote(item)} is listed already")
+            try:
+                quantity(truth, item, shape=True)
+            except KeyError:
+                self.problem(where, f"the task has no quantity {quote(item)}: {_what_there_is(truth)}")
+            else:
+                keys.append(item)
+        return keys, single
+
+    def compare(self, data: object, path: Path, keys: Sequence[str]) -> Compare:
+        preset = _default_preset(keys)
+        compare = read_compare(self, preset if data is None else data, path, preset)
+        return compare
+
+    def bands(self, data: object, path: Path, compare: Compare) -> tuple[Band, ...]:
+        if not compare.rule.banded:
+            banded = ", ".join(name for name, mode in MODES.items() if mode.banded)
+            self.problem(path, f"{compare.mode} has no tolerance that bands could be multiples of: take {banded}")
+        bands: list[Band] = []
+        for place, item in self.items(data, path, "bands", least=1, most=MAX_BANDS):
+            fields = self.mapping(item, place, ("within", "credit"), "a band")
+            within = self.number(fields.get("within"), (*place, "within"), above=0.0)
+            credit = self.fraction(fields.get("credit"), (*place, "credit"))
+            if bands and within is not None and not (within > bands[-1][0] and credit < bands[-1][1]):
+                self.problem(
+                    place, "bands go from the narrowest to the widest, and their credit from the most to the least"
+                )
+            elif not bands and credit != 1:
+                self.problem((*place, "credit"), "the first band's credit is 1, or nobody could earn all the points")
+            if within is not None:
+                bands.append((within, credit))
+        return tuple(bands) or FULL_BAND
+
+    def fraction(self, data: object, path: Path) -> Fraction:
+        number = self.number(data, path, least=0, most=1)
+        return Fraction(0) if number is None else _exact(number)
+
+    def points_of(self, data: object, path: Path) -> Fraction:
+        number = self.number(data, path, least=0, most=MAX_POINTS)
+        return Fraction(0) if number is None else _exact(number)
+
+    # ------------------------------------------------------------------------------------- groups and the whole
+
+    def groups(self, data: object) -> list[Group]:
+        groups = []
+        for path, item in self.items(data, ("groups",), "groups", most=MAX_GROUPS):
+            fields = self.mapping(item, path, _GROUP_FIELDS, "a group")
+            name = self.text(fields.get("id"), (*path, "id"), "a group's id")
+            title = self.optional(fields, "title", lambda value, place: self.text(value, place, "a title"), *path)
+            groups.append(
+                Group(
+                    id=name,
+                    title=title or name,
+                    rule=self.word(fields, path, "rule", GROUP_RULES, "sum"),
+                    cap=self.optional(fields, "cap", self.points_of, *path),
+                    points=self.optional(fields, "points", self.points_of, *path),
+                )
+            )
+        self.ids(groups, "groups")
+        return groups
+
+    def ids(self, things: Sequence[Check | Group], member: str) -> None:
+        seen: set[str] = set()
+        for place, thing in enumerate(things):
+            if thing.id and thing.id in seen:
+                self.problem(
+                    (member, place, "id"), f"{quote(thing.id)} is the id of one before it: every id is used once"
+                )
+            seen.add(thing.id)
+
+    def requirements(self, checks: Sequence[Check]) -> None:
+        """Refuse requirements of unknown checks, and circles of them."""
+        places = {check.id: place for place, check in enumerate(checks)}
+        for place, check in enumerate(checks):
+            for nth, wanted in enumerate(check.requires):
+                if wanted and wanted not in places:
+                    self.problem(("checks", place, "requires", nth), f"no check has the id {quote(wanted)}")
+        waiting = {check.id: {wanted for wanted in check.requires if wanted in places} for check in checks}
+        while free := [name for name, wanted in waiting.items() if not wanted & waiting.keys()]:
+            for name in free:
+                del waiting[name]
+        if waiting:
+            place = min(places[name] for name in waiting)
+            self.problem(("checks", place, "requires"), "these requirements make a circle, so that none could be met")
+
+    def points(self, checks: Sequence[Check], groups: Sequence[Group], rounding: str | None) -> list[Check]:
+        """Give the checks of a group with points their shares of these; refuse what rounding would spoil."""
+        from dataclasses import replace
+
+        shared = list(checks)
+        for nth, group in enumerate(groups):
+            members = [place for place, check in enumerate(checks) if check.group == group.id]
+            if not members:
+                self.problem(("groups", nth), "no check is in this group: name it in the checks' `group`")
+            total = sum((checks[place].points for place in members), Fraction(0))
+            if group.points is not None and members:
+                if not total:
+                    self.problem(("groups", nth, "points"), "these are shared among checks that are worth nothing")
+                    continue
+                for place in members:
+                    shared[place] = replace(checks[place], points=checks[place].points * group.points / total)
+        if rounding == "largest_remainder":
+            for place, check in enumerate(shared):
+                if check.points.denominator != 1:
+                    self.problem(
+                        ("checks", place, "points"),
+                        f"to be rounded, a check is worth a whole number, not {tidy(check.points)}",
+                    )
+            for nth, group in enumerate(groups):
+                if group.cap is not None:
+                    self.problem(
+                        ("groups", nth, "cap"), "largest_remainder shares the total out to the checks: leave cap out"
+                    )
+        elif rounding == "floor":
+            from chainrule_engine.grading.scoring import maximum
+
+            if maximum(shared, groups).denominator != 1:
+                self.problem(("rounding",), "nobody could earn all the points: their sum is no whole number")
+        return shared
+
+    def feedback(self, data: object) -> Feedback:
+        if data is None:
+            return Feedback()
+        path: Path = ("feedback",)
+        if not isinstance(data, dict):
+            return Feedback(self.choice(data, path, LEVELS) or LEVELS[0])
+        fields = self.mapping(data, path, ("level", "attempts"), "feedback")
+        attempts: list[tuple[int, str]] = []
+        for place, item in self.items(fields.get("attempts") or [], (*path, "attempts"), "attempts", most=MAX_ATTEMPTS):
+            entry = self.mapping(item, place, ("from", "level"), "an entry")
+            first = self.number(entry.get("from"), (*place, "from"), least=1, whole=True)
+            level = self.choice(entry.get("level"), (*place, "level"), LEVELS) or LEVELS[0]
+            if first is not None and attempts and first <= attempts[-1][0]:
+                self.problem((*place, "from"), "entries go from the first attempt to later ones")
+            elif first is not None:
+                attempts.append((int(first), level))
+        return Feedback(self.word(fields, path, "level", LEVELS, Feedback().level), tuple(attempts))
+
+
+def _exact(number: float) -> Fraction:
+    """Return a number as it was written in decimals: 0.1 is a tenth."""
+    return Fraction(repr(number))
+
+
+# ------------------------------------------------------------------------------------------ what is left out
+
+
+def _default_checks(truth: Truth) -> list[Check]:
+    if isinstance(truth, GraphTruth):
+        keys = ["value", *(f"gradients.{name}" for name in truth.graph.inputs if is_named(name))]
+    else:
+        keys = ["loss_history", "parameters"]
+    return [
+        Check(
+            _default_id([key]) or key,
+            _default_title([key], truth),
+            (key,),
+            Fraction(1),
+            read_compare(Reader(), preset := _default_preset([key]), (), preset),
+        )
+        for key in keys
+    ]
+
+
+def _default_preset(keys: Sequence[str]) -> str:
+    member = keys[0].partition(".")[0] if keys else ""
+    return member if member in ("loss_history", "parameters") else "numbers"
+
+
+def _default_id(keys: Sequence[str]) -> str | None:
+    if not keys:
+        return None
+    member, dot, name = keys[0].partition(".")
+    return {"gradients": "grad", "values": "value"}.get(member, member) + dot + name
+
+
+def _default_title(keys: Sequence[str], truth: Truth) -> str:
+    if len(keys) != 1:
+        return ", ".join(keys)[:100]
+    member, _, name = keys[0].partition(".")
+    if not isinstance(truth, GraphTruth):
+        return keys[0].replace("_", " ")
+    outputs = [output for output in truth.graph.outputs if is_named(output)]
+    output = outputs[0] if len(truth.graph.outputs) == len(outputs) == 1 else None
+    if member == "gradients":
+        return f"∂{output}/∂{name}" if output else f"gradient of {name}"
+    if member == "values":
+        return f"value of {name}"
+    return f"value of {output}" if output and member == "value" else keys[0]
+
+
+def _what_there_is(truth: Truth) -> str:
+    if isinstance(truth, GraphTruth):
+        return "value, values.<id>, gradients.<id> or jacobian.<output>.<input>, with an id of the graph"
+    return "loss_history, parameters, predictions, gradients or metrics.<name>, and what is inside them behind dots"

@@ -1,0 +1,171 @@
+"""The right numbers of a task, by key: from one evaluation of a graph, or from a training.
+
+A key names a quantity: `value`, `values.<id>`, `gradients.<id>`, `jacobian.<output>.<input>` of a graph;
+`loss_history`, `parameters`, `predictions`, `gradients` and `metrics` of a training, each with the names or places
+inside it behind dots (`parameters.layers.0.weights`). A quantity is a number, or lists and objects of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chainrule_engine.derivatives import Evaluation, evaluate
+from chainrule_engine.errors import LimitExceeded
+from chainrule_engine.grading.kinks import Interval, admissible_gradients, kinks_of
+from chainrule_engine.graph import Graph
+from chainrule_engine.lazily import lazy
+from chainrule_engine.training import Training
+
+#: A number, or lists and objects of these.
+Quantity = Any
+
+
+def find(quantity: Quantity, path: str) -> Quantity:
+    """Return what stands at a dotted path inside a quantity; a name may hold dots itself. Raises KeyError."""
+    while path:
+        if isinstance(quantity, Mapping):
+            # The longest name that fits; names with dots are rare, and then the whole rest is one.
+            name = path
+            while name not in quantity:
+                name, dot, _ = name.rpartition(".")
+                if not dot:
+                    raise KeyError(path)
+        elif isinstance(quantity, list):
+            name = path.partition(".")[0]
+            if not (name.isdecimal() and name.isascii() and len(name) < 10 and int(name) < len(quantity)):
+                raise KeyError(path)
+        else:
+            raise KeyError(path)
+        quantity = quantity[name] if isinstance(quantity, Mapping) else quantity[int(name)]
+        path = path[len(name) + 1 :]
+    return quantity
+
+
+class GraphTruth:
+    """The right numbers of one evaluation. Nothing is computed before it is asked for.
+
+    Raises EvaluationError, with paths into the evaluation, where the seeds do not fit the graph.
+    """
+
+    #: The members of the answers → whether they hold one quantity each, or quantities by name.
+    members = ("value", "values", "gradients", "jacobian")
+
+    def __init__(self, graph: Graph, seeds: Mapping[str, object] | None) -> None:
+        self.graph, self.seeds = graph, seeds
+
+    @property
+    def cost(self) -> int:
+        """The work of an evaluation with its gradients, in evaluations of a node at a point by plain Python."""
+        return 10 * (1 + len(self.graph.nodes) + len(self.graph.inputs)) * (self.graph.points or 1)
+
+    @lazy
+    def evaluation(self) -> Evaluation:
+        """Values and gradients."""
+        return evaluate(self.graph, seeds=self.seeds)
+
+    @lazy
+    def _jacobian(self) -> dict[str, Any]:
+        return evaluate(self.graph, derivative="jacobian").jacobian or {}
+
+    @lazy
+    def kinks(self) -> list[str]:
+        """The ids of the nodes exactly at a kink or a jump that a gradient passes through."""
+        return kinks_of(self.graph, self.seeds)
+
+    @lazy
+    def _intervals(self) -> dict[str, list[Interval]]:
+        return admissible_gradients(self.graph, self.seeds) if self.kinks else {}
+
+    def member(self, name: str) -> Quantity:
+        """Return the whole member of that name."""
+        if name == "jacobian":
+            return self._jacobian
+        evaluation = self.evaluation
+        return {"value": evaluation.value, "values": evaluation.all_values, "gradients": evaluation.all_gradients}[name]
+
+    def shape(self, name: str) -> Quantity:
+        """Return a quantity of the same shape as the member."""
+        return self.member(name)
+
+    def intervals(self, key: str) -> Interval | list[Interval] | None:
+        """Return what a gradient may be where kinks leave a choice: an interval, or one per point; else None."""
+        member, _, name = key.partition(".")
+        found = self._intervals.get(name) if member == "gradients" else None
+        return found[0] if found is not None and self.graph.points is None else found
+
+    @lazy
+    def locals(self) -> dict[str, list[float]]:
+        """Every id → the local derivatives of the operations that use it, one for each use on the way to an output."""
+        if self.graph.points is not None:
+            return {}
+        found: dict[str, list[float]] = {}
+        for step in evaluate(self.graph, seeds=self.seeds, trace=True).steps or []:
+            found.setdefault(step["to"], []).append(step["local"])
+        return found
+
+
+class TrainingTruth:
+    """The right numbers of a training, which runs when they are asked for."""
+
+    members = ("loss_history", "parameters", "predictions", "gradients", "metrics")
+    kinks: Sequence[str] = ()
+
+    def __init__(self, training: Training, max_work: int | None) -> None:
+        if max_work is not None and training.cost > max_work:
+            raise LimitExceeded("work", max_work, training.cost, ("steps",), "grade against a shorter training")
+        self.training = training
+
+    @property
+    def cost(self) -> int:
+        """The work of the training, in evaluations of a node at a point by plain Python."""
+        return self.training.cost
+
+    @lazy
+    def _result(self) -> dict[str, Any]:
+        state = self.training.start()
+        self.training.advance(state, self.training.steps)
+        result = self.training.result(state)
+        # No update was made where the first loss was infinite or NaN.
+        return result | {"gradients": result["gradients"] or self.shape("gradients")}
+
+    def member(self, name: str) -> Quantity:
+        """Return the whole member of that name."""
+        return self._result[name]
+
+    def shape(self, name: str) -> Quantity:
+        """Return a quantity of the member's shape without training; lists over steps or points are short."""
+        model = self.training.model
+        if name in ("parameters", "gradients"):
+            return model.arrange(model.initial)
+        if name == "metrics":
+            return {metric: [0.0] for metric in self.training.metrics}
+        if name == "predictions" and not model.structure.predictions:
+            return {}
+        return [0.0]
+
+    def intervals(self, key: str) -> None:
+        """A training follows the conventions at every kink."""
+
+    @property
+    def locals(self) -> dict[str, list[float]]:
+        """A training has none."""
+        return {}
+
+
+Truth = GraphTruth | TrainingTruth
+
+
+def count(numbers: Quantity) -> int:
+    """Return how many numbers a quantity holds."""
+    if isinstance(numbers, Mapping):
+        return sum(map(count, numbers.values()))
+    return sum(map(count, numbers)) if isinstance(numbers, list) else 1
+
+
+def quantity(truth: Truth, key: str, *, shape: bool = False) -> Quantity:
+    """Return the right numbers of a key, or a quantity of the same shape. Raises KeyError where there is none."""
+    member, _, path = key.partition(".")
+    if member not in truth.members:
+        raise KeyError(key)
+    return find(truth.shape(member) if shape else truth.member(member), path)
