@@ -11,10 +11,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import Report, Task, compare_reports, grade, read_task
+from chainrule_engine.grading.truth import TrainingTruth
+from chainrule_service import training
 from chainrule_service.exchange import charge, owner, service
 from chainrule_service.fields import refuse
 from chainrule_service.grading_fields import GradingItem, SubmittedAnswers
@@ -27,6 +29,10 @@ from chainrule_service.training import Chunk
 _TASKS: TaskCache[Task] = TaskCache()
 _ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
 _CHUNK_SECONDS = 0.2
+
+#: In node evaluations: a report; the wrong runs of a graph, by its nodes squared; and the search for a submission's
+#: mistakes among them, by its nodes. Measured, roughly.
+_REPORT, _WRONG_RUNS, _LOOKING = 500, 10, 100
 
 ADVICE = "send fewer submissions, a smaller graph or a shorter training, or leave the diagnosis out"
 
@@ -56,6 +62,12 @@ class Graded:
     new: bool = False
     superseded: Mapping[str, Any] | None = None
     reason: str | None = None
+
+    @classmethod
+    def of(cls, kept: Grading, superseded: Grading | None) -> Graded:
+        """Return what is recorded, with what it replaces."""
+        before = None if superseded is None else superseded.report
+        return cls(Report.from_dict(kept.report), superseded=before, reason=kept.reason)
 
     def to_dict(self, audience: str, phase: str) -> dict[str, Any]:
         """Return the report for an audience; that of a regrade has `regrade` besides, which no digest covers."""
@@ -96,11 +108,23 @@ def read_task_cached(data: object, settings: Settings | None = None) -> Task:
     Raises:
         InvalidInput, LimitExceeded: it is none, or too large; paths are relative to it.
     """
-    limits = (settings or service().settings).limits
+    settings = settings or service().settings
+    limits = settings.limits
     bounds = {"max_nodes": limits["nodes"], "max_points": limits["points"], "max_work": limits["grading_work"]}
     # Not with sorted keys: the order of the inputs is that of the checks, where a task lists none.
     text = json.dumps([bounds, data], separators=(",", ":"))
-    return _TASKS.get(text.encode(), lambda: read_task(data, **bounds))
+    return _TASKS.get(text.encode(), lambda: _read_task(data, settings, bounds))
+
+
+def _read_task(data: object, settings: Settings, bounds: Mapping[str, int]) -> Task:
+    # The engine leaves the types in a training to its caller. It is given what was sent, without our defaults: a task
+    # has the same digest in the service and outside.
+    if isinstance(data, dict) and isinstance(data.get("training"), dict):
+        try:
+            training.prepare(training.read(data["training"]), settings)
+        except (InvalidInput, LimitExceeded) as error:
+            raise error.under("training") from None
+    return read_task(data, **bounds)
 
 
 def read(loaded: Mapping[str, Any], settings: Settings) -> Entry:
@@ -181,10 +205,30 @@ def grade_one(entry: Entry) -> Report:
     return grade(entry.task, entry.answers, entry.submission or None)
 
 
+class _Costs(NamedTuple):
+    """What a task costs, in node evaluations: its right answers and wrong runs; and each submission besides."""
+
+    once: int
+    each: int
+
+
+def _costs(task: Task) -> _Costs:
+    if isinstance(task.truth, TrainingTruth):
+        return _Costs(task.truth.training.cost, _REPORT)
+    assert task.graph is not None
+    nodes, points = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
+    diagnosing = task.diagnose and points == 1
+    return _Costs(
+        nodes * points + _WRONG_RUNS * nodes * nodes * diagnosing,
+        _REPORT + nodes * points + _LOOKING * nodes * diagnosing,
+    )
+
+
 def work_of(entries: Sequence[Entry]) -> int:
     """Return about how much work it is to grade entries, in node evaluations."""
     tasks = {id(entry.task): entry.task for entry in entries}
-    return sum(task.cost for task in tasks.values()) + sum(entry.task.cost_each for entry in entries)
+    costs = {key: _costs(task) for key, task in tasks.items()}
+    return sum(cost.once for cost in costs.values()) + sum(costs[id(entry.task)].each for entry in entries)
 
 
 def grade_now(

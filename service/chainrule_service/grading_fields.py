@@ -7,13 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from chainrule_engine.errors import InvalidInput, Problem
+from chainrule_engine.grading import AUDIENCES, PHASES
 from chainrule_engine.graph import describe
 from chainrule_service.documented import ref
-from chainrule_service.fields import Choice, Envelope, Field, Flag, JsonSchema, ListOf, Raw, WholeNumber, refuse
+from chainrule_service.fields import (
+    Choice,
+    Envelope,
+    Field,
+    Flag,
+    JsonSchema,
+    ListOf,
+    Raw,
+    RawObject,
+    WholeNumber,
+    refuse,
+)
 from chainrule_service.gradings import REPORT_ID
-
-#: Who a report is for, and how far the work on a task has come.
-AUDIENCES, PHASES = ("student", "staff"), ("open", "due", "published")
 
 _ID = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -118,6 +127,9 @@ class GradingRequest(Envelope):
     supersedes = ReportId(_SUPERSEDES, load_default=None)
     reason = Reason("Why it does: for staff.", load_default=None)
     store = Flag("Whether the report is kept.", load_default=True)
+    options = RawObject(
+        {"type": "object"}, "What a format can be told, e.g. the points of the problem.", load_default=dict
+    )
 
 
 class GradingItem(Envelope):
@@ -161,7 +173,7 @@ class GradingJobRequest(GradingBatchRequest):
     """What a job of gradings takes."""
 
     audience = Choice(AUDIENCES, "Who the reports in the result are for.", load_default="student")
-    phase = Choice(PHASES, "How far the work on the task has come.", load_default="open")
+    phase = Choice(tuple(PHASES), "How far the work on the task has come.", load_default="open")
 
 
 _NUMBER: JsonSchema = {

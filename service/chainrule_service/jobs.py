@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +12,12 @@ from typing import Any
 
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import LimitExceeded
-from chainrule_service import evaluation, jsonio, training
+from chainrule_service import evaluation, grading, jsonio, training
 from chainrule_service.data_fields import reading_under
+from chainrule_service.database import Database
 from chainrule_service.fields import Object
+from chainrule_service.grading_fields import GradingJobRequest
+from chainrule_service.gradings import Gradings
 from chainrule_service.settings import Settings
 from chainrule_service.store import History, Job
 from chainrule_service.training import Chunk
@@ -35,6 +38,8 @@ class Task:
         run: does the work, chunk by chunk; the last chunk has the result. To go on with a job it is given the state of
             a chunk, and what happened at all steps up to it.
         memory: about the bytes that it takes while it runs, where that is known.
+        conclude: makes the job's result of the last chunk's, given the database and the job's owner.
+        scopes: what a key needs besides to submit it, each with the words for what needs it.
     """
 
     type: str
@@ -43,6 +48,8 @@ class Task:
     advice: str
     run: Callable[[Mapping[str, Any] | None, History | None], Iterator[Chunk]]
     memory: int | None = None
+    conclude: Callable[[Database, str, Mapping[str, Any]], Mapping[str, Any]] = lambda _database, _owner, result: result
+    scopes: Sequence[tuple[str, str]] = ()
 
 
 def read(kind: str, spec: Any, settings: Settings, room: Room = lambda _: nullcontext()) -> Task:
@@ -83,8 +90,35 @@ def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
     return Task("evaluation", spec, size.work, advice, run)
 
 
+def _grading(spec: Any, settings: Settings, _: Room) -> Task:
+    loaded = _GRADING.read(spec)
+    entries = grading.read_batch(loaded, settings)
+    known = [entry for entry in entries if isinstance(entry, grading.Entry)]
+    scopes = [("grade", "a job of gradings")]
+    if loaded["audience"] == "staff" or any(entry.supersedes for entry in known):
+        scopes.append(("staff", "a regrade, or a report for staff,"))
+
+    def conclude(database: Database, owner: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        return grading.result_of_job(Gradings(database), owner, loaded, entries, result["reports"])
+
+    return Task(
+        "grading",
+        spec,
+        grading.work_of(known),
+        grading.ADVICE,
+        lambda state, _: grading.run(entries, state),
+        conclude=conclude,
+        scopes=scopes,
+    )
+
+
 _EVALUATION = Object(evaluation.EvaluationRequest)
-_READERS: Mapping[str, Callable[[Any, Settings, Room], Task]] = {"training": _training, "evaluation": _evaluation}
+_GRADING = Object(GradingJobRequest)
+_READERS: Mapping[str, Callable[[Any, Settings, Room], Task]] = {
+    "training": _training,
+    "evaluation": _evaluation,
+    "grading": _grading,
+}
 TYPES = tuple(_READERS)
 
 

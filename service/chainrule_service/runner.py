@@ -122,7 +122,8 @@ def _run(
     for chunk in task.run(state, history):
         unrecorded = chunk.after(unrecorded)
         if chunk.result is not None:
-            store.finish(claim, result=chunk.result, **_record(unrecorded))
+            result = task.conclude(store.database, claim.owner, chunk.result)
+            store.finish(claim, result=result, **_record(unrecorded))
             return "succeeded"
         metrics.CHUNKS.observe(time.monotonic() - began - elapsed)
         elapsed = time.monotonic() - began

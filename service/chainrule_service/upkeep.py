@@ -18,6 +18,7 @@ from typing import Any
 
 from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.gradings import Gradings
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store, worker_name
 from chainrule_service.webhooks import open_store
@@ -76,7 +77,7 @@ def run(settings: Settings, reports: Reports) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with closing(open_store(settings, patience=2)) as store:
-        upkeep = _Upkeep(store, worker_name(reports.supervisor))
+        upkeep = _Upkeep(store, worker_name(reports.supervisor), settings.limits["retention_days"])
         while not upkeep.ended and os.getppid() == reports.supervisor:
             for report in reports.read(SWEEP_SECONDS):
                 upkeep.note(report)
@@ -84,8 +85,8 @@ def run(settings: Settings, reports: Reports) -> None:
 
 
 class _Upkeep:
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
+    def __init__(self, store: Store, name: str, kept_days: int) -> None:
+        self._store, self._name, self._kept_days = store, name, kept_days
         self._dead: dict[str, dict[str, Any]] = {}  # whose leases have not been ended yet
         self._working = self._announced = 0
         self._swept = self._said = float("-inf")
@@ -113,5 +114,6 @@ class _Upkeep:
             if not self.ended and monotonic() > self._swept + SWEEP_SECONDS:
                 self._swept = monotonic()
                 self._store.sweep()
+                Gradings(self._store.database).sweep(self._kept_days)
         except DatabaseUnavailable as error:
             _log.warning("the jobs table cannot be looked after now: %s", error)

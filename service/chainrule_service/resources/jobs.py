@@ -1,4 +1,4 @@
-"""Jobs: trainings and evaluations that are recorded, and run in the request if they are cheap, else by a worker."""
+"""Jobs: trainings, evaluations, gradings that are recorded, and run in the request if cheap, else by a worker."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from chainrule_service.documented import NEURON, documented, or_null, record, re
 from chainrule_service.exchange import (
     answer,
     charge,
+    demand,
     flag_parameter,
     give_back,
     needs,
@@ -48,6 +49,7 @@ from chainrule_service.fields import (
     refuse,
 )
 from chainrule_service.finding import find
+from chainrule_service.grading_fields import GradingJobRequest
 from chainrule_service.idempotency import idempotency_key
 from chainrule_service.preferences import Preferences, preferences
 from chainrule_service.problems import RequestError, problem_of
@@ -95,7 +97,15 @@ class JobRequest(Envelope):
 
     type = Choice(jobs.TYPES, required=True)
     spec = Raw(
-        {"anyOf": [ref("NetworkTrainingRequest"), ref("GraphTrainingRequest"), ref("EvaluationRequest")]}, required=True
+        {
+            "anyOf": [
+                ref("NetworkTrainingRequest"),
+                ref("GraphTrainingRequest"),
+                ref("EvaluationRequest"),
+                ref("GradingJobRequest"),
+            ]
+        },
+        required=True,
     )
     labels = Labels("To find the job by.", load_default=dict)
     priority = WholeNumber("Jobs with a higher one start first.", least=-100, most=100, load_default=0)
@@ -131,11 +141,13 @@ _JOB: dict[str, JsonSchema] = {
     },
     "progress": or_null(
         record(
-            "How far a training has come.",
+            "How far a training has come, or a grading: its loss is the share of the points that a submission lost.",
             {"step": {"type": "integer"}, "steps": {"type": "integer"}, "loss": ref("Number")},
         )
     ),
-    "result": {"anyOf": [ref("TrainingResult"), ref("EvaluationResult"), {"type": "null"}]},
+    "result": {
+        "anyOf": [ref("TrainingResult"), ref("EvaluationResult"), ref("GradingBatch"), {"type": "null"}],
+    },
     "failure": or_null(
         record(
             "Why there is no result.",
@@ -192,6 +204,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
     schema.__name__: schema for schema in training.SCHEMAS
 } | {
     "JobRequest": JobRequest,
+    "GradingJobRequest": GradingJobRequest,
     "TrainingResult": record(
         "The loss of step k, its metrics and gradients are those before update k.",
         {
@@ -381,6 +394,8 @@ def _read(loaded: dict[str, Any]) -> tuple[jobs.Task, dict[str, Any]]:
         task = jobs.read(loaded.pop("type"), spec, shared.settings, shared.room_for)
     except (InvalidInput, LimitExceeded) as error:
         raise error.under("spec") from None
+    for scope, what in task.scopes:
+        demand(scope, what)
     jobs.check_cost(task, shared.settings)
     if loaded["webhook"] is not None:
         try:
