@@ -23,6 +23,7 @@ from chainrule_service.rates import Rates
 from chainrule_service.resources import (
     docs,
     evaluations,
+    exercises,
     gradient_checks,
     gradings,
     job_metrics,
@@ -39,6 +40,7 @@ from chainrule_service.webhooks import open_store
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
 RESOURCES: tuple[ModuleType, ...] = (
     evaluations,
+    exercises,
     gradient_checks,
     gradings,
     jobs,

@@ -105,7 +105,10 @@ def test_examples_of_graphs_work(call, graph):
     assert call("/v1/evaluations", {"graph": graph})["digest"]
 
 
-GETS = [(path, path) for path, method, _ in OPERATIONS_OF_PATHS if method == "get" and "{" not in path]
+GETS = [
+    (path, path) for path, method, operation in OPERATIONS_OF_PATHS
+    if method == "get" and "{" not in path and not any(entry.get("required") for entry in operation.get("parameters", ()))
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
