@@ -88,6 +88,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Write the form that is read."""
+        bands = [{"within": within, "credit": tidy(credit)} for within, credit in self.bands]
         return {
             "id": self.id,
             "title": self.title,
@@ -95,7 +96,7 @@ class Check:
             "points": tidy(self.points),
             "compare": self.compare.to_dict(),
             "visibility": self.visibility,
-            "bands": [{"within": within, "credit": tidy(credit)} for within, credit in self.bands],
+            "bands": bands if self.bands != FULL_BAND else None,
             "credit": self.credit,
             "kink": self.kink,
             "requires": list(self.requires),
@@ -198,7 +199,7 @@ class Task:
         """Write the form that is read, with everything that was left out."""
         return {
             "id": self.id,
-            "title": self.title,
+            "title": self.title or None,
             "engine": self.engine,
             **self.source,
             "checks": [check.to_dict() for check in self.checks],
