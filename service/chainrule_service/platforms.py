@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chainrule_engine.grading import canonical, compare_reports
-from chainrule_engine.rendering import FORMATS, Rendering, failed, render
+from chainrule_engine.rendering import FORMATS, Rendering, RenderingError, failed, render
 
 
 def formats() -> dict[str, str]:
@@ -22,7 +22,7 @@ def settle(name: str, given: Mapping[str, str], environ: Mapping[str, str]) -> d
     """Return the options of a format that are given, or that its platform has set in the environment.
 
     Raises:
-        RenderingError: there is no such option, or one is missing or wrong.
+        ValueError: there is no such option, or one is missing or wrong.
     """
     form = FORMATS[name]
     told = {
@@ -31,7 +31,10 @@ def settle(name: str, given: Mapping[str, str], environ: Mapping[str, str]) -> d
         if option.environment and environ.get(option.environment)
     }
     options: dict[str, Any] = told | dict(given)
-    form.settle(options)
+    try:
+        form.settle(options)
+    except RenderingError as error:
+        raise ValueError(str(error)) from None
     return options
 
 
