@@ -119,12 +119,14 @@ class _Grading:
     def mistakes(self, judged: Mapping[str, Judgement], staff: dict[str, Any]) -> dict[str, Any]:
         """Return the members of the report that name mistakes; all of them are for the staff."""
         failed = {check.id: check.keys for check in self.task.checks if not judged[check.id].passed}
-        if not failed or not self.wants_diagnosis or self.level == "pass_fail":
+        if not failed or not self.wants_diagnosis:
             return {}
         found = find_mistakes(self.task, self.answers, failed)
         staff["mistakes"], staff["blame"] = found.ranked, found.blame
         if found.failure is not None:
             staff["diagnosis_failed"] = found.failure
+        if self.level == "pass_fail":
+            return {}
         members: dict[str, Any] = {"mistakes": found.ranked[: found.told]}
         if self.level == "full" and found.blame is not None:
             # The ratio to the right number would give that away.

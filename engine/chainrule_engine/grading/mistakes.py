@@ -6,15 +6,12 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chainrule_engine import diagnosis
+from chainrule_engine.diagnosis import Blame, Explanation
 from chainrule_engine.grading.answers import Answers
 from chainrule_engine.grading.canonical import wire
 from chainrule_engine.grading.tasks import Task
-
-if TYPE_CHECKING:
-    from chainrule_engine.diagnosis import Explanation
 
 #: So many mistakes that explain a student's numbers equally well are named to the student.
 MAX_TOLD = 3
@@ -41,14 +38,12 @@ def find_mistakes(task: Task, answers: Answers, failed: Mapping[str, Collection[
 
     failed   check id → its keys, of the checks that are not right
     """
-    if not hasattr(diagnosis, "Catalogue"):  # until it is there
-        return Mistakes()
     wrong = [key for keys in failed.values() for key in keys]
     try:
         if task.training is not None:
             return _of_history(task, answers, failed) if "loss_history" in wrong else Mistakes()
         catalogue = task.catalogue
-        numbers = _known(task, answers)
+        numbers = _known(answers)
         if catalogue is None or not any(key in numbers for key in wrong):
             return Mistakes()
         found = catalogue.diagnose(numbers)
@@ -62,16 +57,14 @@ def find_mistakes(task: Task, answers: Answers, failed: Mapping[str, Collection[
 
 def followed_through(task: Task, answers: Answers) -> dict[str, float]:
     """Return key → the number that follows from the student's own; empty where the diagnosis cannot tell."""
-    if task.graph is None or task.graph.points is not None or not hasattr(diagnosis, "follow_through"):
-        return {}
     try:
-        return diagnosis.follow_through(task.graph, _known(task, answers), task.seeds)
+        return {} if task.catalogue is None else task.catalogue.follow_through(_known(answers))
     except Exception as error:
         warnings.warn(f"nothing could be followed through: {error!r}", RuntimeWarning, stacklevel=2)
         return {}
 
 
-def _known(task: Task, answers: Answers) -> dict[str, float]:
+def _known(answers: Answers) -> dict[str, float]:
     """Return the single numbers of a graph's answers by key."""
     return {key: number for key, number in answers.numbers().items() if not key.startswith("jacobian")}
 
@@ -80,21 +73,24 @@ def _of_history(task: Task, answers: Answers, failed: Mapping[str, Collection[st
     history = answers.find("loss_history")
     if not isinstance(history, list) or not all(isinstance(loss, float) for loss in history) or task.training is None:
         return Mistakes()
-    found = diagnosis.diagnose_history(task.training, history)
+    try:
+        from chainrule_engine.diagnosis.histories import diagnose_history
+    except ImportError:  # until it is there
+        return Mistakes()
+    found = diagnose_history(task.training, history)
     return Mistakes(*_ranked(found.explanations, failed))
 
 
 def _ranked(
     explanations: Sequence[Explanation], failed: Mapping[str, Collection[str]]
 ) -> tuple[list[dict[str, Any]], int]:
-    ranked = []
+    ranked: list[dict[str, Any]] = []
     for explanation in explanations:
-        titles = [diagnosis.MISTAKES[name].title for name in explanation.names if name in diagnosis.MISTAKES]
         ranked.append(
             {
                 "name": " + ".join(explanation.names),
                 "names": list(explanation.names),
-                "title": " and ".join(titles),
+                "title": explanation.title,
                 "message": explanation.message,
                 "explains": [name for name, keys in failed.items() if not set(keys).isdisjoint(explanation.explains)],
                 "matches": explanation.matches,
@@ -106,11 +102,6 @@ def _ranked(
     return ranked, min(told, MAX_TOLD)
 
 
-def _blame(blame: Any) -> dict[str, Any]:
-    ratio = blame.ratio
-    return {
-        "kind": blame.kind,
-        "node": blame.node,
-        "ratio": wire(ratio) if ratio is None or (isinstance(ratio, float) and not math.isnan(ratio)) else None,
-        "message": blame.message,
-    }
+def _blame(blame: Blame) -> dict[str, Any]:
+    ratio = None if math.isnan(blame.ratio) else wire(blame.ratio)
+    return {"kind": blame.kind, "node": blame.node, "ratio": ratio, "message": blame.message}
