@@ -32,7 +32,7 @@ from tests.service.queued import (
     until,
 )
 from tests.service.roads import Road
-from tests.service.servers import SCRIPT, Server
+from tests.service.servers import AWAY, SCRIPT, Server, check_refusal
 
 from chainrule import Client
 from chainrule_service.settings import FILE
@@ -83,13 +83,6 @@ class Service:
         for job_id, spec in self.accepted.items():
             check_exact(self.store, ended(self.store, job_id), undisturbed(spec))
         assert sum(self.store.counts().states.values()) == len(self.accepted)
-
-
-def check_refusal(answer):
-    assert answer.status_code == 503, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert int(answer.headers["Retry-After"]) >= 1
-    assert answer.json()["type"] == "/problems/service-unavailable"
 
 
 @contextmanager
@@ -232,9 +225,6 @@ def test_a_clock_that_is_moved_by_an_hour(tmp_path, hour):
 
 
 # ------------------------------------------------------------------------------------------------------ the database
-
-
-AWAY = 20.0
 
 
 def test_postgresql_is_away_for_20_seconds(tmp_path):
