@@ -27,6 +27,7 @@ from tests.service.queued import (
     open_store,
     settings_for,
     submit,
+    twenty_networks,
     undisturbed,
     until,
     worker_of,
@@ -136,19 +137,17 @@ def begun(store, job_id):
     until(lambda: store.get(job_id, brief=True)["step"], "the job comes forward")
 
 
-def small_trainings(number):
-    return [network(200 * (n + 1) if n % 2 else 20_000, batch_seed=n) for n in range(number)]
-
-
 # ------------------------------------------------------------------------------------------------------ as it should be
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("broker_url", [REDIS, RABBITMQ], ids=["redis", "rabbitmq"])
-def test_20_jobs_have_the_bits_of_undisturbed_ones(on_broker, broker_url):
+def test_the_same_20_jobs_have_the_same_bits(on_broker, broker_url, workers):
+    """They are those of an undisturbed run, as in the test of this name without a broker."""
     setting = on_broker(broker_url)
-    specs = small_trainings(20)
-    with setting.workers(2):
+    specs = twenty_networks()
+    with setting.workers(workers):
         ids = [setting.submit(spec) for spec in specs]
         for job_id, spec in zip(ids, specs, strict=True):
             check_exact(setting.store, ended(setting.store, job_id), undisturbed(spec))

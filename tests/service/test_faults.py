@@ -28,6 +28,7 @@ from tests.service.queued import (
     network,
     open_store,
     settings_for,
+    twenty_networks,
     undisturbed,
     until,
 )
@@ -256,7 +257,7 @@ def test_postgresql_is_away_for_20_seconds(tmp_path):
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_same_20_jobs_have_the_same_bits(tmp_path, kind, workers):
-    specs = [network(300 * (number + 1) if number % 3 else 15_000, batch_seed=number) for number in range(20)]
+    specs = twenty_networks()
     with postgresql() if kind == "postgresql" else tempfile.TemporaryDirectory() as place:
         url = place if kind == "postgresql" else None
         with closing(open_store(replace(settings_for(tmp_path), database_url=url))) as store:
