@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ HEAD = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").gl
 _SQLITE = "sqlite:///"
 _UPGRADES = 0x636872  # the advisory lock of PostgreSQL under which migrations run
 _IDLE_SECONDS = 5
+_AGAIN_SECONDS = 0.01  # between two attempts at what SQLite does not wait for
 #: A PostgreSQL that is cut off without a word is noticed after some 10 seconds: options of libpq, in ms and in seconds.
 _VIGILANCE = {"tcp_user_timeout": 10_000, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 #: What a request, a statement or its parameters are to blame for; any other error of a driver is the database's.
@@ -239,7 +241,7 @@ class Database:
         def prepare(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # the driver would begin transactions by rules of its own
             if self._upgrades:
-                connection.execute("PRAGMA journal_mode=WAL")  # the file keeps it; readers never wait
+                _keep_in_wal(connection, self._patience)
             connection.execute("PRAGMA foreign_keys=ON")  # rows go with the job that they belong to
             connection.create_function("clock", 0, self._now)
 
@@ -321,6 +323,24 @@ class Database:
 
 
 _NOW = sql.select(clock())
+
+
+def _keep_in_wal(connection: sqlite3.Connection, patience: float) -> None:
+    """Have a file use a write-ahead log, so that readers never wait; it keeps to that.
+
+    While another process is about to write to a file that does not use one yet, SQLite refuses the change at once,
+    whatever its timeout is: so this tries again, for so many seconds.
+    """
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _json_text(data: Any) -> str:

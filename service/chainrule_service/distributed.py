@@ -66,8 +66,7 @@ class Bell:
 
     def __init__(self, settings: Settings) -> None:
         self._app = _celery(settings)
-        options = dict(_REDIS_PATIENCE) if settings.broker_url and settings.broker_url.startswith("redis") else {}
-        self._app.conf.broker_transport_options = options
+        self._app.conf.broker_transport_options = dict(_REDIS_PATIENCE) if _is_redis(settings) else {}
         self._quiet_until = float("-inf")
 
     def ring(self, job_id: str) -> bool:
@@ -158,4 +157,13 @@ def _celery(settings: Settings) -> Celery:
 
     app = Celery("chainrule", broker=settings.broker_url, set_as_current=False)
     app.conf.update(_SETTINGS, task_default_queue=settings.queue)
+    if _is_redis(settings):
+        # No limit: nobody takes a message from Redis before its last one is done with. With a limit, one that could not
+        # be acknowledged because Redis was gone would count for ever, and its worker would not ask for another, nor
+        # notice that it has to connect again.
+        app.conf.worker_prefetch_multiplier = 0
     return app
+
+
+def _is_redis(settings: Settings) -> bool:
+    return (settings.broker_url or "").startswith("redis")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import time
+import socket
 from collections.abc import Iterable, Iterator
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from chainrule_engine import ENGINE
 from chainrule_service import workers
@@ -19,12 +21,13 @@ from chainrule_service.settings import Settings
 from chainrule_service.webhooks import open_store
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
     from prometheus_client import Metric
 
 
-def run(settings: Settings) -> None:
-    """Answer scrapes until a signal ends this process."""
-    from prometheus_client import CollectorRegistry, start_http_server
+def run(settings: Settings, listener: socket.socket) -> None:
+    """Answer scrapes on a socket that listens, until a signal ends this process, or the parent is gone."""
+    from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.multiprocess import MultiProcessCollector
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -32,10 +35,33 @@ def run(settings: Settings) -> None:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(Recorded(settings))
-    start_http_server(settings.metrics_port or 0, settings.metrics_host, registry)
-    parent = os.getppid()
-    while os.getppid() == parent:  # where no signal tells of its end
-        time.sleep(1)
+    _Server(listener, make_wsgi_app(registry)).serve_forever()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """The server that prometheus-client would start, but on a socket that is there already."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
+        address = listener.getsockname()[:2]
+        super().__init__(address, _Silent, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = address
+        self.setup_environ()
+        self.set_app(app)
+        self._parent = os.getppid()
+
+    def service_actions(self) -> None:
+        """Look, twice a second, whether the parent is there still: it may be that no signal tells of its end."""
+        if os.getppid() != self._parent:
+            os._exit(0)
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Leave no line for a scrape."""
 
 
 class Recorded:

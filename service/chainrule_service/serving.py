@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -61,13 +61,16 @@ def serve(settings: Settings) -> int:
         _load_kernels()
         app = create_app(settings)
         reports = Reports()
+        scraped = held.enter_context(_scraped(settings))
+        if scraped:
+            held.enter_context(metrics.counting())
         # Children may outlive the server a little, if it is killed, and must not keep a new one out.
-        apart: list[TextIO | socket.socket] = [*locks, listener]
-        exporters = held.enter_context(_exporters(settings, apart))
+        apart: list[TextIO | socket.socket] = [*locks, listener, *scraped]
 
         def web() -> None:
-            for lock in locks:
-                lock.close()
+            for file in apart:
+                if file is not listener:
+                    file.close()
             # gunicorn leaves a copy of the descriptor that it is given to the garbage collector.
             warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
             Server(settings, app, listener.detach(), reports).run()
@@ -76,9 +79,14 @@ def serve(settings: Settings) -> int:
         address = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
         sys.stdout.flush()
-        children = [Child("gunicorn", web), *_seeing_to_jobs(settings, apart), *exporters]
+
+        def at_end() -> None:
+            for socket_ in (listener, *scraped):
+                socket_.close()
+
+        children = [Child("gunicorn", web), *_seeing_to_jobs(settings, apart), *_exporter(settings, scraped, apart)]
         looks_after = _upkeep(settings, reports, apart)
-        return Supervisor(settings, reports, looks_after, children, at_end=listener.close).run()
+        return Supervisor(settings, reports, looks_after, children, at_end).run()
 
 
 def run_job_workers(settings: Settings) -> int:
@@ -92,9 +100,9 @@ def run_job_workers(settings: Settings) -> int:
     logs.configure(settings.log_level)
     _open(settings).close()
     _load_kernels()
-    with _exporters(settings) as exporters:
-        reports, children = Reports(), [*_seeing_to_jobs(settings), *exporters]
-        return Supervisor(settings, reports, _upkeep(settings, reports), children).run()
+    with _scraped(settings) as scraped, metrics.counting() if scraped else nullcontext():
+        reports, children = Reports(), [*_seeing_to_jobs(settings, scraped), *_exporter(settings, scraped)]
+        return Supervisor(settings, reports, _upkeep(settings, reports, scraped), children).run()
 
 
 def upgrade(settings: Settings) -> None:
@@ -258,19 +266,27 @@ def _seeing_to_jobs(settings: Settings, apart: Sequence[TextIO | socket.socket] 
 
 
 @contextmanager
-def _exporters(settings: Settings, apart: Sequence[TextIO | socket.socket] = ()) -> Iterator[list[Child]]:
-    """Count what happens meanwhile, and give the child that serves the counts, without the files `apart`; or none.
+def _scraped(settings: Settings) -> Iterator[list[socket.socket]]:
+    """Take the address where Prometheus scrapes, if there is one, for as long as the server runs.
 
     Raises:
-        SettingsError: its port cannot be had.
+        SettingsError: it cannot be had.
     """
     if settings.metrics_port is None:
         yield []
         return
-    with _listen(settings.metrics_host, settings.metrics_port):
-        pass  # it can be had
-    with metrics.counting():
-        yield [Child("exporter of metrics", _without(apart, lambda: exporter.run(settings)))]
+    with _listen(settings.metrics_host, settings.metrics_port) as listener:
+        yield [listener]
+
+
+def _exporter(
+    settings: Settings, scraped: Sequence[socket.socket], apart: Sequence[TextIO | socket.socket] = ()
+) -> list[Child]:
+    """Return the child that answers there, without the files `apart` that are not its own; none if nobody scrapes."""
+    if not scraped:
+        return []
+    others = [file for file in apart if file not in scraped]
+    return [Child("exporter of metrics", _without(others, lambda: exporter.run(settings, scraped[0])))]
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints

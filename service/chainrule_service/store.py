@@ -390,8 +390,8 @@ class Store:
             if _held(connection, _RELEASE, claim, {}):
                 self._end_all(connection, JOBS.c.id == claim.id, "cancelled")
 
-    def expire_worker(self, worker: str, *, cause: str = "", failure: Mapping[str, Any] | None = None) -> int:
-        """End the leases of a worker that is dead, so that others continue its jobs at once; return their number.
+    def expire_worker(self, worker: str, *, cause: str = "", failure: Mapping[str, Any] | None = None) -> Sequence[str]:
+        """End the leases of a worker that is dead, so that others continue its jobs at once; return the jobs' ids.
 
         Args:
             worker: its identity.
@@ -401,9 +401,9 @@ class Store:
         theirs = (JOBS.c.worker == worker) & (JOBS.c.state == "running")
         with self._write() as connection:
             if failure is not None:
-                return len(self._end_all(connection, theirs, "failed", dict(failure)))
+                return self._end_all(connection, theirs, "failed", dict(failure))
             lost = sql.update(JOBS).where(theirs).values(lease=0, lost=cause[:200] or None)
-            return connection.execute(lost).rowcount
+            return connection.scalars(lost.returning(JOBS.c.id)).all()
 
     # ----------------------------------------------------------------------------------------------- stopping
 

@@ -1,7 +1,7 @@
 """The upkeep of the jobs table, by a child of the supervisor, which itself waits for no database.
 
-It ends the leases of workers that died, sweeps, and says how many job workers there are. What it must know for that
-comes through a pipe: a line of JSON each time, from the supervisor or from gunicorn's master.
+It ends the leases of workers that died and rings for their jobs, sweeps, and says how many job workers there are. What
+it must know for that comes through a pipe: a line of JSON each time, from the supervisor or from gunicorn's master.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from time import monotonic
 from typing import Any
 
 from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.distributed import Bell
 from chainrule_service.gradings import Gradings
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store, worker_name
@@ -77,7 +78,7 @@ def run(settings: Settings, reports: Reports) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with closing(open_store(settings, patience=2)) as store:
-        upkeep = _Upkeep(store, worker_name(reports.supervisor), settings.limits["retention_days"])
+        upkeep = _Upkeep(store, settings, worker_name(reports.supervisor))
         while not upkeep.ended and os.getppid() == reports.supervisor:
             for report in reports.read(SWEEP_SECONDS):
                 upkeep.note(report)
@@ -85,8 +86,9 @@ def run(settings: Settings, reports: Reports) -> None:
 
 
 class _Upkeep:
-    def __init__(self, store: Store, name: str, kept_days: int) -> None:
-        self._store, self._name, self._kept_days = store, name, kept_days
+    def __init__(self, store: Store, settings: Settings, name: str) -> None:
+        self._store, self._settings, self._name = store, settings, name
+        self._ring: Callable[[str], object] = Bell(settings).ring if settings.broker_url else lambda _: None
         self._dead: dict[str, dict[str, Any]] = {}  # whose leases have not been ended yet
         self._working = self._announced = 0
         self._swept = self._said = float("-inf")
@@ -104,8 +106,10 @@ class _Upkeep:
             self._working = 0
         try:
             for worker, how in list(self._dead.items()):
-                self._store.expire_worker(worker, **how)
+                lost = self._store.expire_worker(worker, **how)
                 del self._dead[worker]
+                for job_id in lost:
+                    self._ring(job_id)  # else idle workers that wait for messages would hear of it from the ringer
             if self._working != self._announced or (
                 self._working and monotonic() > self._said + workers.ANNOUNCE_SECONDS
             ):
@@ -114,6 +118,6 @@ class _Upkeep:
             if not self.ended and monotonic() > self._swept + SWEEP_SECONDS:
                 self._swept = monotonic()
                 self._store.sweep()
-                Gradings(self._store.database).sweep(self._kept_days)
+                Gradings(self._store.database).sweep(self._settings.limits["retention_days"])
         except DatabaseUnavailable as error:
             _log.warning("the jobs table cannot be looked after now: %s", error)

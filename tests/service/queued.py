@@ -33,6 +33,11 @@ def long_network(seconds: float) -> dict[str, Any]:
     return network(int(seconds * steps_a_second), model=model)
 
 
+def twenty_networks() -> list[dict[str, Any]]:
+    """Return the specifications that have the same bits wherever, and by however many workers, they are run."""
+    return [network(200 * (number + 1) if number % 2 else 20_000, batch_seed=number) for number in range(20)]
+
+
 def undisturbed(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the result of a training that nothing ever stopped."""
     return train(read(spec))

@@ -24,6 +24,8 @@ try:
 except ValueError as error:
     sys.exit(f"chainrule serve: {error}")
 """
+#: For so many seconds a database or a broker is away.
+AWAY = 20.0
 ENVIRON = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
 
 
@@ -87,3 +89,11 @@ class Server:
             while part := connection.recv(65536):
                 received += part
         return received
+
+
+def check_refusal(answer):
+    """Insist that an answer says: not now, come back."""
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.json()["type"] == "/problems/service-unavailable"

@@ -112,6 +112,36 @@ database.close()
     assert differences(database) == []
 
 
+def test_a_new_file_that_another_is_about_to_write_is_waited_for(path, file_url, monkeypatch):
+    """SQLite itself does not wait for that: it refuses at once to switch the file to its log of writes."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr(time, "sleep", pause)
+    database = Database(file_url)
+    database.check()
+    assert len(pauses) == 2
+    with database.transaction(reads=True) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    database.close()
+    other.close()
+
+
+def test_a_new_file_that_another_keeps_locked_is_not_waited_for_for_ever(path, file_url):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(file_url, patience=0.01)
+    assert "locked" in fails(database.check)
+    database.close()
+    other.close()
+
+
 def test_a_file_is_upgraded_when_it_is_opened(path, file_url):
     database = Database(file_url)
     database.check()

@@ -28,11 +28,12 @@ from tests.service.queued import (
     network,
     open_store,
     settings_for,
+    twenty_networks,
     undisturbed,
     until,
 )
 from tests.service.roads import Road
-from tests.service.servers import SCRIPT, Server
+from tests.service.servers import AWAY, SCRIPT, Server, check_refusal
 
 from chainrule import Client
 from chainrule_service.settings import FILE
@@ -83,13 +84,6 @@ class Service:
         for job_id, spec in self.accepted.items():
             check_exact(self.store, ended(self.store, job_id), undisturbed(spec))
         assert sum(self.store.counts().states.values()) == len(self.accepted)
-
-
-def check_refusal(answer):
-    assert answer.status_code == 503, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert int(answer.headers["Retry-After"]) >= 1
-    assert answer.json()["type"] == "/problems/service-unavailable"
 
 
 @contextmanager
@@ -234,9 +228,6 @@ def test_a_clock_that_is_moved_by_an_hour(tmp_path, hour):
 # ------------------------------------------------------------------------------------------------------ the database
 
 
-AWAY = 20.0
-
-
 def test_postgresql_is_away_for_20_seconds(tmp_path):
     """Work goes on meanwhile; whoever asks is told at once to come back, and nobody waits for long."""
     with postgresql() as url:
@@ -266,7 +257,7 @@ def test_postgresql_is_away_for_20_seconds(tmp_path):
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_same_20_jobs_have_the_same_bits(tmp_path, kind, workers):
-    specs = [network(300 * (number + 1) if number % 3 else 15_000, batch_seed=number) for number in range(20)]
+    specs = twenty_networks()
     with postgresql() if kind == "postgresql" else tempfile.TemporaryDirectory() as place:
         url = place if kind == "postgresql" else None
         with closing(open_store(replace(settings_for(tmp_path), database_url=url))) as store:

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.service.test_serving import ENVIRON, Server
 
 from chainrule_service import jobs
-from chainrule_service.serving import serve
+from chainrule_service.serving import _scraped, serve
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.training import NETWORK_EXAMPLE
 from chainrule_service.webhooks import open_store
@@ -204,6 +204,15 @@ def test_a_scrape_without_database_says_so(measured, tmp_path):
 def test_a_port_that_is_taken_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="cannot listen on"):
         serve(Settings(data=tmp_path, port=0, metrics_port=taken.getsockname()[1]))
+
+
+def test_a_port_is_held_from_the_start_on(tmp_path):
+    """Whoever is started at the same time is told, and does not try again and again for what it cannot get."""
+    settings = Settings(data=tmp_path, metrics_port=free_port())
+    with _scraped(settings):
+        assert accepts(settings.metrics_port)
+        with pytest.raises(SettingsError, match="cannot listen on"), _scraped(settings):
+            pass
 
 
 def test_without_a_port_nothing_of_it_is_loaded():

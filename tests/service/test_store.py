@@ -302,7 +302,7 @@ def test_a_lease_that_has_ended_gives_the_job_to_another(store):
     job_id = queued(store)
     zombie = store.claim("host:1", LEASE)
     advance(store, zombie, 2, [1.0, 0.5], state={"at": 2})
-    assert store.expire_worker("host:1", cause="killed by SIGKILL") == 1
+    assert store.expire_worker("host:1", cause="killed by SIGKILL") == [job_id]
     claim = store.claim("host:2", LEASE)
     assert (claim.id, claim.step, claim.attempt, claim.checkpoint) == (job_id, 2, 2, {"at": 2})
     before = [rows(store, table, job_id) for table in (JOBS, CHECKPOINTS, PROGRESS)]
@@ -433,7 +433,7 @@ def test_a_worker_s_job_can_fail_at_once(store):
     claim = store.claim("host:1", LEASE)
     store.claim("host:2", LEASE)
     failure = {"code": "time-limit", "detail": "too long"}
-    assert store.expire_worker("host:1", failure=failure) == 1
+    assert store.expire_worker("host:1", failure=failure) == [job_id]
     assert (store.get(job_id)["state"], store.get(job_id)["failure"]) == ("failed", failure)
     assert store.get(other)["state"] == "running"
     with pytest.raises(LeaseLost):

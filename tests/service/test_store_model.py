@@ -142,10 +142,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def worker_dies(self, worker):
-        theirs = [job for job in self.jobs.values() if job.state == "running" and job.worker == worker]
-        assert self.store.expire_worker(worker) == len(theirs)
-        for job in theirs:
-            job.lease_end = 0.0
+        theirs = [job_id for job_id, job in self.jobs.items() if job.state == "running" and job.worker == worker]
+        assert set(self.store.expire_worker(worker)) == set(theirs)
+        for job_id in theirs:
+            self.jobs[job_id].lease_end = 0.0
 
     @rule(seconds=st.sampled_from([1.0, 4.0, 6.0]))
     def time_passes(self, seconds):

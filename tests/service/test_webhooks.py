@@ -389,7 +389,7 @@ store.finish(claim, result={})
     record = store.get(submission.job["id"])
     assert record is not None
     assert record["state"] == "running"
-    assert store.expire_worker("me") == 1
+    assert store.expire_worker("me") == [submission.job["id"]]
     claim = store.claim(ME, 60)
     assert claim is not None
     store.finish(claim, result={})
