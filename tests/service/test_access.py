@@ -22,7 +22,7 @@ from chainrule_service.settings import Settings
 from chainrule_service.training import NETWORK_EXAMPLE
 
 PUBLIC = {
-    "/", "/docs", "/livez", "/openapi.json", "/problems/<slug>", "/readyz", "/static/<path:filename>",
+    "/", "/docs", "/evaluate/health", "/livez", "/openapi.json", "/problems/<slug>", "/readyz", "/static/<path:filename>",
     "/v1/limits", "/v1/operations", "/v1/version",
 }  # fmt: skip
 EVALUATION = {"graph": NEURON}
