@@ -298,6 +298,15 @@ def test_health(service, tmp_path):
     app.extensions["chainrule"].store.close()
 
 
+def test_without_a_database_it_is_unavailable(tmp_path):
+    (tmp_path / "a file").write_text("")
+    http = create_app(Settings(data=tmp_path / "a file" / "data")).test_client()
+    answer = http.get("/evaluate/health")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert check(ERROR, answer.json)["code"] == "service-unavailable"
+    assert str(tmp_path) not in answer.text
+
+
 # ------------------------------------------------------------------------------------------------- what is refused
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Response, request
+from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 import chainrule_engine
@@ -21,6 +21,7 @@ from chainrule_engine.grading import PHASES, Task
 from chainrule_engine.rendering import render
 from chainrule_service import evaluation_functions as functions
 from chainrule_service import jsonio
+from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import NEURON, documented, record, ref
 from chainrule_service.exchange import answer, json_answer, needs, read_bytes, service
 from chainrule_service.fields import JsonSchema, refuse
@@ -139,7 +140,7 @@ def health() -> Response:
     with _in_its_words():
         _check_version()
         shared = service()
-        shared.store.check()
+        _check_database()
         return answer(
             {
                 "status": "OK",
@@ -273,6 +274,14 @@ def _retention(configuration: Mapping[str, Any]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def _check_database() -> None:
+    try:
+        service().store.check()
+    except DatabaseUnavailable as error:
+        current_app.logger.warning("evaluations cannot be recorded: %s", error)  # it may name files and hosts
+        raise RequestError("service-unavailable", "the database cannot be read or written now") from None
+
+
 def _check_version() -> None:
     asked = request.headers.get("X-Api-Version", VERSION)
     if asked != VERSION:
@@ -317,6 +326,6 @@ def _command(command: str, body: Any) -> Response:
 def _other(command: str) -> Response:
     """Answer a command that needs no body."""
     if command == "healthcheck":
-        service().store.check()
+        _check_database()
         return answer(functions.healthcheck())
     return Response(functions.DOCS, content_type="text/markdown; charset=utf-8")
