@@ -68,13 +68,18 @@ def _written(problem: Problem) -> dict[str, str]:
 
 
 def examine(
-    exercise: Task | Graph, *, accept_undetected: Collection[str] = (), suggestions: bool = True
+    exercise: Task | Graph,
+    *,
+    accept_undetected: Collection[str] = (),
+    suggestions: bool = True,
+    program: bool = False,
 ) -> ExerciseCheck:
     """Say what an exercise can tell, whether it may be published, and which inputs would tell more.
 
     exercise           a task; a graph stands for the task that asks for its value and the gradients of its inputs
     accept_undetected  names of mistakes that may get full marks: an entry for each that is meant to go unnoticed
     suggestions        whether to look for better inputs
+    program            whether the graph was sent as program text, which paths then lead to
 
     Of a batch of points a mistake is caught if it is at any of them. Of a training only the tolerances are looked at.
 
@@ -86,9 +91,9 @@ def examine(
     if task.graph is None:
         return ExerciseCheck(None, None, (), tuple(warnings), None)
     points = points_of(task.graph, task.seeds)
-    key, problems = _check_key(task, points[:_POINTS_CHECKED])
+    key, problems = _check_key(task, points[:_POINTS_CHECKED], program)
     strength = Exercise(task).strength()
-    problems += _undetected(task, [m for m in strength.missed if m.name not in set(accept_undetected)])
+    problems += _undetected(task, [m for m in strength.missed if m.name not in set(accept_undetected)], program)
     suggestion = suggest(task, strength) if suggestions else None
     return ExerciseCheck(strength, key, tuple(problems), tuple(warnings), suggestion)
 
@@ -108,7 +113,7 @@ def _read_accepted(names: object) -> None:
 # ------------------------------------------------------------------------------------------------------ the key
 
 
-def _check_key(task: Task, points: Sequence[Point]) -> tuple[dict[str, Any], list[Problem]]:
+def _check_key(task: Task, points: Sequence[Point], program: bool) -> tuple[dict[str, Any], list[Problem]]:
     """Compare the gradients with central differences, at each point."""
     checks: list[dict[str, Any]] = []
     problems: list[Problem] = []
@@ -123,7 +128,7 @@ def _check_key(task: Task, points: Sequence[Point]) -> tuple[dict[str, Any], lis
         for name in point.graph.outputs:
             if not math.isfinite(point.value(name)):
                 problems.append(
-                    Problem(_node_path(task, name), f"{name} is {point.value(name)!r}: choose other inputs")
+                    Problem(_node_path(task, name, program), f"{name} is {point.value(name)!r}: choose other inputs")
                 )
     return {"passed": not any(check["outcome"] == "failed" for check in checks), "checks": checks}, problems
 
@@ -145,7 +150,7 @@ def _weighted(point: Point) -> Graph:
 # ---------------------------------------------------------------------------------------------- wrong engines
 
 
-def _undetected(task: Task, missed: Sequence[Missed]) -> list[Problem]:
+def _undetected(task: Task, missed: Sequence[Missed], program: bool) -> list[Problem]:
     """Make a problem of each reason for which mistakes of the catalogue get full marks."""
     groups: dict[tuple[str, str | None, str], list[str]] = {}
     for item in missed:
@@ -159,7 +164,7 @@ def _undetected(task: Task, missed: Sequence[Missed]) -> list[Problem]:
             f"{who} {', '.join(names)} gets full marks: {why}; {REASONS[kind].advice}, or list what is meant to go "
             "unnoticed in accept_undetected"
         )
-        problems.append(Problem(_node_path(task, node), detail))
+        problems.append(Problem(_node_path(task, node, program), detail))
     return problems
 
 
@@ -171,7 +176,7 @@ def _inputs_path(task: Task) -> Path:
     return (*_graph_path(task), "inputs")
 
 
-def _node_path(task: Task, node: str | None) -> Path:
+def _node_path(task: Task, node: str | None, program: bool) -> Path:
     """Return where a node is written; of a program, the program."""
     graph = task.graph
     assert graph is not None
@@ -179,7 +184,7 @@ def _node_path(task: Task, node: str | None) -> Path:
         return _graph_path(task)
     if node in graph.inputs:
         return (*_inputs_path(task), node)
-    if "program" in task.source["evaluation"]["graph"]:
+    if program:
         return (*_graph_path(task), "program")
     return (*_graph_path(task), "nodes", graph.nodes.slots[node] - graph.nodes.first)
 

@@ -49,6 +49,7 @@ REASONS = {
     "side": Kind(True, "choose inputs on the other side of the kink, or use the operation on both sides"),
     "kink": Kind(False, "it shows exactly at the kink alone, and only where one convention is asked for"),
     "kink_accepted": Kind(False, "ask for the convention: the check's kink is zero"),
+    "not_finite": Kind(True, "choose inputs with which all numbers are finite"),
     "tree": Kind(False, "use the result of an operation twice"),
     "only_inputs_shared": Kind(False, "use the result of an operation, and not only an input, twice"),
     "order_coincides": Kind(False, "use an intermediate result both directly at the output and deep below it"),
@@ -70,18 +71,18 @@ class Reason:
     kind    a word of REASONS
     why     the same in words
     node    the id of the node where it is, None for the whole graph
-    seeded  whether it is the seed that is special, and not a number that follows from the inputs
+    fixed   whether it does not follow from the inputs: the seed or a literal number is special
     """
 
     kind: str
     why: str
     node: str | None = None
-    seeded: bool = False
+    fixed: bool = False
 
     @property
     def by_inputs(self) -> bool:
         """Whether other inputs may lift it."""
-        return REASONS[self.kind].by_inputs and not self.seeded
+        return REASONS[self.kind].by_inputs and not self.fixed
 
 
 def differ(one: float, other: float) -> bool:
@@ -125,87 +126,82 @@ def _in_a_rule(mistake: Mistake, point: Point) -> Reason:
 
 
 def _at(mistake: Mistake, place: Place, point: Point) -> Reason:
-    for kind, why, changed in _changes(place):
-        if not _shows(mistake, changed):
-            continue
-        if kind != "upstream_one":
-            return Reason(kind, why, place.id)
-        seeded = place.id in point.cotangents
-        return Reason(kind, why if seeded else why + _because(place, point), place.id, seeded)
+    if not all(map(math.isfinite, (*place.numbers, place.upstream))):
+        return Reason("not_finite", f"numbers at {place.label} are not finite", place.id)
+    for reason, changed in _changes(place, point):
+        if _shows(mistake, changed):
+            return reason
     return Reason("coincidence", f"at {place.label} the mistaken rule happens to give the same numbers", place.id)
 
 
-def _because(place: Place, point: Point) -> str:
+#: What a number is replaced by; nothing about these is special.
+_OTHER, _ANOTHER = 1.7, 3.3
+_ORDINALS = ("first", "second", "third")
+
+
+def _changes(place: Place, point: Point) -> Iterator[tuple[Reason, Place]]:
+    """Yield what may hide a mistake at a node, and the place without it."""
+    numbers, operands, node = place.numbers, place.operands, place.label
+
+    def because(kind: str, why: str, fixed: bool = False) -> Reason:
+        return Reason(kind, why, place.id, fixed)
+
+    if place.upstream == 0.0:
+        place = place._replace(upstream=_OTHER)
+        # What else there may be is looked at as if a gradient arrived.
+        yield because("no_gradient", f"no gradient reaches {node}"), place
+    if place.upstream == 1.0:
+        why = f"upstream is 1 at node {node}{_factor_of_one(place, point)}"
+        fixed = place.id in point.cotangents
+        yield because("upstream_one", why, fixed), place._replace(upstream=_OTHER)
+    for k, name in enumerate(operands):
+        if name is None:
+            freed = place._replace(operands=(*operands[:k], f"the {_ORDINALS[k]}", *operands[k + 1 :]))
+            kind, what = "constant_operand", f"the {_ORDINALS[k]} operand of {node}"
+            if _is_exponent(place, k):
+                kind, what = "literal_exponent", f"the exponent at {node}"
+            yield because(kind, f"{what} is the number {numbers[k]:g}, which takes no gradient"), freed
+    for k, name in enumerate(operands[1:], 1):
+        moved = _with(place, k, numbers[k] * _OTHER + 0.1)
+        if name is not None and name in operands[:k]:
+            apart = moved._replace(operands=(*operands[:k], f"another {name}", *operands[k + 1 :]))
+            yield because("same_operand", f"both operands of {node} are {name}"), apart
+        elif numbers[k] in numbers[:k]:
+            why = f"operand equals coefficient at node {node}: both are {numbers[k]:g}"
+            yield because("equal_operands", why), moved
+    for k, number in enumerate(numbers):
+        if number in (0.0, 1.0, -1.0, 2.0):
+            kind, what = "special_operand", f"the {_ORDINALS[k]} operand of {node}"
+            if _is_exponent(place, k):
+                kind, what = "exponent", f"the exponent at {node}"
+            elif place.op == "div":
+                what = f"the {('numerator', 'denominator')[k]} at {node}"
+            moved = _with(place, k, _ANOTHER if number else _OTHER)
+            yield because(kind, f"{what} is {number:g}", fixed=operands[k] is None), moved
+    if place.upstream > 0.0:
+        why = f"the upstream gradient at {node} is positive"
+        yield because("upstream_positive", why), place._replace(upstream=-place.upstream)
+    if OPERATIONS[place.op].kink is not None:
+        # Its kink, or its jump, is where its argument is 0, or where its two are equal.
+        first, second = numbers if len(numbers) == 2 else (numbers[0], 0.0)
+        side = "above" if first > second else "below"
+        why = f"{node} is evaluated {side} its kink alone"
+        yield because("side", why), place._replace(numbers=(second, first) if len(numbers) == 2 else (-first,))
+        there = place._replace(numbers=(second,) * len(numbers))
+        yield because("kink", f"{node} is not exactly at its kink"), there
+
+
+def _is_exponent(place: Place, k: int) -> bool:
+    return place.op == "pow" and k == 1
+
+
+def _factor_of_one(place: Place, point: Point) -> str:
     """Say which factor makes an upstream gradient 1, where one does."""
     users = [user for user in point.places if place.id in user.operands]
     if len(users) != 1 or users[0].op != "mul" or users[0].upstream != 1.0:
         return ""
     others = [name for name in users[0].operands if name not in (None, place.id)]
     return f", because {others[0]} = 1" if others else ""
-
-
-#: What a number is replaced by; nothing about it is special.
-_OTHER = 1.7
-_ORDINALS = ("first", "second", "third")
-
-
-def _changes(place: Place) -> Iterator[tuple[str, str, Place]]:
-    """Yield what may hide a mistake at a node: the reason, in words, and the place without it."""
-    numbers, operands = place.numbers, place.operands
-    if place.upstream == 0.0:
-        yield "no_gradient", f"no gradient reaches {place.label}", place._replace(upstream=_OTHER)
-        # What else there may be is looked at as if one did.
-        place = place._replace(upstream=_OTHER)
-    if place.upstream == 1.0:
-        yield "upstream_one", f"upstream is 1 at node {place.label}", place._replace(upstream=_OTHER)
-    is_power = place.op == "pow"
-    for k, name in enumerate(operands):
-        if name is None:
-            freed = place._replace(operands=(*operands[:k], f"the {_ORDINALS[k]}", *operands[k + 1 :]))
-            what = f"is the number {numbers[k]:g}, which takes no gradient"
-            if is_power and k == 1:
-                yield "literal_exponent", f"the exponent at {place.label} {what}", freed
-            else:
-                yield "constant_operand", f"the {_ORDINALS[k]} operand of {place.label} {what}", freed
-    for k, name in enumerate(operands[1:], 1):
-        moved = _with(place, k, numbers[k] * _OTHER + 0.1)
-        if name is not None and name in operands[:k]:
-            apart = [*operands[:k], f"another {name}", *operands[k + 1 :]]
-            yield "same_operand", f"both operands of {place.label} are {name}", moved._replace(operands=tuple(apart))
-        elif numbers[k] in numbers[:k]:
-            what = f"operand equals coefficient at node {place.label}: both are {numbers[k]:g}"
-            yield "equal_operands", what, moved
-    for k, name in enumerate(operands):
-        if numbers[k] not in (0.0, 1.0, -1.0, 2.0):
-            continue
-        moved = _with(place, k, 3.3 if numbers[k] != 0.0 else _OTHER)
-        if is_power and k == 1:
-            yield "exponent", f"the exponent at {place.label} is {numbers[k]:g}", moved
-        else:
-            word = {"div": ("numerator", "denominator")}.get(place.op, _ORDINALS)[k]
-            what = f"the {word}{'' if place.op == 'div' else ' operand'} at {place.label} is {numbers[k]:g}"
-            # A literal number cannot be chosen with the inputs.
-            yield ("special_operand" if name is not None else "constant_operand"), what, moved
-    if place.upstream > 0.0:
-        what = f"the upstream gradient at {place.label} is positive"
-        yield "upstream_positive", what, place._replace(upstream=-place.upstream)
-    yield from _around_a_kink(place)
-
-
-def _around_a_kink(place: Place) -> Iterator[tuple[str, str, Place]]:
-    kink = OPERATIONS[place.op].kink
-    if kink is None:
-        return
-    numbers = place.numbers
-    x, y = (numbers[0], 0.0) if len(numbers) == 1 else numbers
-    mirrored = (-x,) if len(numbers) == 1 else (y, x)
-    side = "positive" if x > y else "negative"
-    what = (
-        f"the argument of {place.label} is {side}" if len(numbers) == 1 else f"{place.label} sees one of its sides only"
-    )
-    yield "side", what, place._replace(numbers=mirrored)
-    there = (0.0,) if len(numbers) == 1 else (y, y)
-    yield "kink", f"{place.label} is not exactly at its kink", place._replace(numbers=there)
 
 
 def _with(place: Place, k: int, number: float) -> Place:

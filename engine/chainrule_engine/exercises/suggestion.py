@@ -110,7 +110,6 @@ class _Search:
         names = {missed.name for missed in strength.missed}
         matter = [missed for missed in strength.missed if missed.matters]
         exercise = Exercise(task)
-        self.mistakes = exercise.mistakes
         self.liftable = {missed.name for missed in matter if missed.reason.by_inputs}
         self.output = task.graph.outputs[0]
         self.may_seed = task.graph.single and task.seeds is None
@@ -132,7 +131,8 @@ class _Search:
             return None
         missed = tuple(mistake.name for mistake in best.missed)
         newly = tuple(mistake.name for mistake in self.start.missed if mistake.name not in missed)
-        return Suggestion(best.inputs, best.seeds, len(self.mistakes) - len(missed), newly, missed)
+        count = len(Exercise(_moved(self.task, best.inputs, best.seeds)).mistakes)
+        return Suggestion(best.inputs, best.seeds, count - len(missed), newly, missed)
 
     def by_inputs(self, best: _Try) -> _Try:
         """Change one input more, as long as that helps."""
@@ -206,17 +206,14 @@ def round_numbers_near(x: float) -> Iterator[tuple[float, float]]:
     """Yield round numbers near x and near -x, without x and 0, and what each costs: its distance, and its digits."""
     size = abs(x)
     unit = 1.0 if 0.25 <= size < 20.0 or size == 0.0 else 10.0 ** math.floor(math.log10(size))
-    middle = round(2.0 * x / unit)
-    found = []
-    for k in range(-_GRID // 2, _GRID // 2 + 1):
-        for halves, sign_costs in ((middle + k, 0.0), (k - middle, 1.0)):
-            number = halves * unit / 2.0
-            # From 0 either sign is as near.
-            if (
-                number in (0.0, x)
-                or abs(number) > max(2.0 * size, 4.0 * unit)
-                or (number * x < 0.0) != (sign_costs > 0.0)
-            ):
-                continue
-            found.append((number, abs(k) / 2.0 + (0.75 if halves % 2 else 0.0) + sign_costs))
-    yield from sorted(found, key=lambda pair: pair[1])
+    found: dict[float, float] = {}
+    # What is small by itself may become as large as 2; that costs most.
+    for step, largest, extra in ((unit, max(2.0 * size, 4.0 * unit), 0.0), (1.0, 2.0, 2.0)):
+        middle = round(2.0 * x / step)
+        for k in range(-_GRID // 2, _GRID // 2 + 1):
+            for halves in (middle + k, k - middle):
+                number = halves * step / 2.0
+                if number not in (0.0, x) and abs(number) <= largest:
+                    cost = abs(k) / 2.0 + (0.75 if halves % 2 else 0.0) + (1.0 if number * x < 0.0 else 0.0) + extra
+                    found[number] = min(cost, found.get(number, cost))
+    yield from sorted(found.items(), key=lambda pair: pair[1])
