@@ -177,7 +177,10 @@ def test_what_cannot_be_read_is_not_gradable(run, task, files, raw):
     report = json.loads(out)
     assert (report["outcome"], report["score"]) == ("not_gradable", 0)
     assert report["format_errors"]
-    assert "secret" not in err
+    if "not gradable: " in err:  # the student is told what the staff is
+        words = err.partition("not gradable: ")[2].strip()
+        assert words in report["format_errors"][0]["detail"]
+    assert "secret" not in out.decode() + err
 
 
 @pytest.mark.parametrize("name", FORMATS)
