@@ -33,7 +33,7 @@ FORMS = ("nodes", "program")
 #: The magnitudes of the gradients of an exercise: of all, and of the inputs.
 _LARGEST_GRADIENT, _SMALLEST_GRADIENT = 1000.0, 0.01
 #: So many nodes are drawn at most, for so many graphs at most, and of the graphs that suit so many are compared.
-_DRAWN, _BUILDS, _COMPARED = 5000, 400, 12
+_DRAWN, _BUILDS, _COMPARED = 5000, 400, 20
 
 _SIGNS = {operation: sign for sign, (operation, *_) in BINARY.items()}
 

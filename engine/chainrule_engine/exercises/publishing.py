@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +11,20 @@ from chainrule_engine.checking import check_gradients
 from chainrule_engine.diagnosis.mistakes import MISTAKES
 from chainrule_engine.errors import Path, Problem
 from chainrule_engine.exercises.errors import ExerciseError
-from chainrule_engine.exercises.numbers import is_clean
+from chainrule_engine.exercises.extension import Extension, extend
 from chainrule_engine.exercises.point import Point, points_of
 from chainrule_engine.exercises.reasons import REASONS
-from chainrule_engine.exercises.strength import Exercise, Missed, Strength, flat
+from chainrule_engine.exercises.strength import Exercise, Missed, Strength
 from chainrule_engine.exercises.suggestion import Suggestion, suggest
-from chainrule_engine.grading import Check, Task, pointer, read_task
-from chainrule_engine.grading.truth import quantity
+from chainrule_engine.grading import Task, lint, pointer, read_task, right_answers
+from chainrule_engine.grading.answers import read_answers
+from chainrule_engine.grading.judging import judge
 from chainrule_engine.graph import Graph, describe, unnamed
 from chainrule_engine.nodes import Node, Nodes
 from chainrule_engine.refusals import closest
 
 #: Points of a batch whose gradients are compared with differences.
 _POINTS_CHECKED = 20
-#: A tolerance of so few units in the last place is one for the same order of operations alone.
-_FEW_ULPS = 4.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class ExerciseCheck:
     problems    why it should not be published; paths into the task
     warnings    what is probably not meant
     suggestion  inputs that tell more, where there are any
+    extension   nodes on top of the graph with which it tells more, where there are any
     """
 
     strength: Strength | None
@@ -44,6 +44,7 @@ class ExerciseCheck:
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     suggestion: Suggestion | None
+    extension: Extension | None
 
     @property
     def publishable(self) -> bool:
@@ -60,6 +61,7 @@ class ExerciseCheck:
             "key": self.key,
             **strength.to_dict(),
             "suggestion": self.suggestion.to_dict() if self.suggestion else None,
+            "extension": self.extension.to_dict() if self.extension else None,
         }
 
 
@@ -74,28 +76,31 @@ def examine(
     suggestions: bool = True,
     program: bool = False,
 ) -> ExerciseCheck:
-    """Say what an exercise can tell, whether it may be published, and which inputs would tell more.
+    """Say what an exercise can tell, whether it may be published, and what would tell more.
 
     exercise           a task; a graph stands for the task that asks for its value and the gradients of its inputs
     accept_undetected  names of mistakes that may get full marks: an entry for each that is meant to go unnoticed
-    suggestions        whether to look for better inputs
+    suggestions        whether to look for better inputs, and for nodes to add
     program            whether the graph was sent as program text, which paths then lead to
 
-    Of a batch of points a mistake is caught if it is at any of them. Of a training only the tolerances are looked at.
+    Of a batch of points a mistake is caught if it is at any of them. Of a training only the checks are looked at, for
+    which it has to run.
 
     Raises ExerciseError with the path ("accept_undetected", place) for a name that no mistake has.
     """
     task = exercise if isinstance(exercise, Task) else read_task({"evaluation": {"graph": exercise.to_dict()}})
     _read_accepted(accept_undetected)
-    warnings = [warning for place, check in enumerate(task.checks) for warning in _lint(task, check, place)]
+    problems, warnings = _look_at_checks(task)
     if task.graph is None:
-        return ExerciseCheck(None, None, (), tuple(warnings), None)
+        return ExerciseCheck(None, None, tuple(problems), tuple(warnings), None, None)
     points = points_of(task.graph, task.seeds)
-    key, problems = _check_key(task, points[:_POINTS_CHECKED], program)
+    key, wrong = _check_key(task, points[:_POINTS_CHECKED], program)
     strength = Exercise(task).strength()
+    problems += wrong
     problems += _undetected(task, [m for m in strength.missed if m.name not in set(accept_undetected)], program)
     suggestion = suggest(task, strength) if suggestions else None
-    return ExerciseCheck(strength, key, tuple(problems), tuple(warnings), suggestion)
+    extension = extend(task, strength) if suggestions else None
+    return ExerciseCheck(strength, key, tuple(problems), tuple(warnings), suggestion, extension)
 
 
 def _read_accepted(names: object) -> None:
@@ -192,24 +197,20 @@ def _node_path(task: Task, node: str | None, program: bool) -> Path:
 # ------------------------------------------------------------------------------------------------- tolerances
 
 
-def _lint(task: Task, check: Check, place: int) -> Iterator[Problem]:
-    """Warn of comparisons that fail right answers."""
-    settings = check.compare.settings
-    path = ("checks", place, "compare")
-    # A training would have to run first.
-    expected = [] if task.graph is None else [x for key in check.keys for x in flat(quantity(task.truth, key))]
-    if check.compare.mode == "exact":
-        if not all(map(is_clean, expected)) or task.graph is None:
-            yield Problem(path, "no tolerance: a right answer that was rounded, or computed in another order, fails")
-        return
-    relative = settings.get("rtol", settings.get("percent", 0.0))
-    absolute = settings.get("atol", settings.get("ulps"))
-    if "rtol" in settings and 0.0 < relative < _FEW_ULPS * math.ulp(1.0) and not absolute:
-        yield Problem(path, "the tolerance is below the rounding of float64: a right answer in another order fails")
-    elif absolute == 0.0 or (absolute is None and relative == 0.0 and ("rtol" in settings or "percent" in settings)):
-        if relative == 0.0:
-            yield Problem(path, "no tolerance: a right answer that was rounded, or computed in another order, fails")
-        elif 0.0 in expected:
-            yield Problem(path, "atol is 0 and 0 is expected: whatever differs by rounding alone fails; give an atol")
-        else:
-            yield Problem(path, "atol is 0: near 0 a relative tolerance alone allows nothing; give an atol as well")
+def _look_at_checks(task: Task) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems, that a check fails the right answers, and the warnings."""
+    answers = read_answers(task.truth, right_answers(task))
+    failing = {
+        ("checks", place, "compare")
+        for place, check in enumerate(task.checks)
+        if not judge(check, task.truth, answers).passed
+    }
+    found = lint(task)
+    warned = {problem.path for problem in found}
+    warnings = [problem for problem in found if problem.path not in failing]
+    for place, check in enumerate(task.checks):
+        settings, path = check.compare.settings, ("checks", place, "compare")
+        if path not in warned and settings.get("atol") == 0.0 and settings.get("rtol", 0.0) > 0.0:
+            detail = "atol is 0: near 0 a relative tolerance alone allows nothing; give an atol as well"
+            warnings.append(Problem(path, detail))
+    return [problem for problem in found if problem.path in failing], warnings

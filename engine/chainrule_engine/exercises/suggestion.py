@@ -63,10 +63,9 @@ def _moved(task: Task, inputs: Mapping[str, float], seeds: Mapping[str, float]) 
     assert graph is not None
     cotangents: Mapping[str, Any] | None = seeds or task.seeds
     point: dict[str, Any] = graph.inputs | dict(inputs)
-    evaluation: dict[str, Any] = {"graph": dict(task.source["evaluation"]["graph"]) | {"inputs": point}}
-    if cotangents is not None:
-        evaluation["seeds"] = dict(cotangents)
-    return replace(task, source={"evaluation": evaluation}, truth=GraphTruth(at(graph, point), cotangents))
+    moved = at(graph, point)
+    evaluation = {"graph": moved.to_dict(), "seeds": cotangents}
+    return replace(task, source={"evaluation": evaluation}, truth=GraphTruth(moved, cotangents))
 
 
 def suggest(task: Task, strength: Strength) -> Suggestion | None:
