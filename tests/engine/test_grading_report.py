@@ -421,6 +421,25 @@ def test_a_history_of_another_length_is_wrong_in_every_mode() -> None:
     assert only(final, {"loss_history": [9.0, losses[-1]]}, training=TRAINING)["score"] == 1
 
 
+@pytest.mark.parametrize(
+    "compare", [{"mode": "threshold", "at_most": 100}, {"mode": "monotone"}, {"mode": "direction"}]
+)
+def test_no_number_may_be_missing(compare: dict[str, Any]) -> None:
+    several = {"id": "x", "of": ["gradients.c", "gradients.b", "gradients.a"], "compare": compare}
+    rising = {**compare, "order": "increasing"} if compare["mode"] == "monotone" else compare
+    assert only({**several, "compare": rising}, {"gradients": {"a": 37, "b": -12, "c": -24}})["score"] == (
+        compare["mode"] != "direction"
+    )
+    for missing in "abc":
+        numbers = {name: number for name, number in RIGHT["gradients"].items() if name != missing}
+        assert only(several, {"gradients": numbers})["score"] == 0
+    losses = train(TRAINING)["loss_history"]
+    for history in ([*losses[:-1], None], [None, *losses[1:]], [*losses, None]):
+        assert (
+            only({"of": "loss_history", "compare": compare}, {"loss_history": history}, training=TRAINING)["score"] == 0
+        )
+
+
 def test_groups() -> None:
     checks = [{"of": "gradients.a", "group": "g"}, {"of": "gradients.b", "group": "g", "points": 2}, {"of": "value"}]
     groups = [{"id": "g", "title": "Gradients", "rule": "all_or_nothing"}]
@@ -552,7 +571,7 @@ def test_students_never_see_a_right_number(level: str, place: int, mode: str) ->
     wrong = WRONG[place]
     checks = [
         {"of": "gradients.a", "compare": compare, "kink": "zero"},
-        {"of": "gradients.b", "follow_through": 0.5, "bands": [] if mode != "allclose" else BANDS},
+        {"of": "gradients.b", "follow_through": 0.5, "bands": BANDS if mode == "allclose" else None},
         {"of": "values.c", "visibility": "hidden"},
         {"of": "value", "requires": ["grad.a"]},
     ]
@@ -729,12 +748,12 @@ def test_mistakes_that_only_hidden_checks_show_are_withheld() -> None:
 
 def test_blame() -> None:
     graph = {"inputs": {"x": 3.0}, "program": "s = 2*x\nt = s*s\nL = s + t"}
-    wrong = {"gradients": {"L": 1.0, "t": 1.0, "s": 20.0, "x": 40.0}}
+    wrong = {"gradients": {"L": 1.0, "t": 1.0, "s": 20.5, "x": 41.0}}
     checks = [{"of": "gradients.x"}, {"of": "gradients.s"}]
     report = grade(task(*checks, graph=graph, feedback="full"), wrong)
     assert report.to_dict()["blame"]["node"] == "s"
     assert set(report.to_dict()["blame"]) == {"kind", "node", "message"}
-    assert report.to_dict("staff")["staff"]["blame"]["ratio"] == pytest.approx(20 / 13)
+    assert report.to_dict("staff")["staff"]["blame"]["ratio"] == pytest.approx(20.5 / 13)
     assert "blame" not in grade(task(*checks, graph=graph), wrong).to_dict()
     hidden = [{"of": "gradients.x"}, {"of": "gradients.s", "visibility": "hidden"}]
     assert "blame" not in grade(task(*hidden, graph=graph, feedback="full"), wrong).to_dict()

@@ -187,7 +187,7 @@ def _submission(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_empty(quantity: Any) -> bool:
     """Tell whether a quantity, as deep as the right one, holds no number."""
-    if isinstance(quantity, Mapping):
+    if isinstance(quantity, dict):
         return all(map(_is_empty, quantity.values()))
     if isinstance(quantity, list):
         return all(map(_is_empty, quantity))

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from chainrule_engine.grading.answers import Answers
-from chainrule_engine.grading.comparison import NEVER, Distance
+from chainrule_engine.grading.distances import NEVER, Distance
 from chainrule_engine.grading.kinks import Interval
 from chainrule_engine.grading.tasks import Band, Check
 from chainrule_engine.grading.truth import Quantity, Truth, quantity
@@ -71,7 +71,7 @@ def judge(check: Check, truth: Truth, answers: Answers, instead: Mapping[str, fl
         elements = [_compare(check, *pair) for pair in pairs]
         credit = _together(check.credit, elements)
     else:
-        elements = _compare_all(check, pairs)
+        elements = _compare_all(check, pairs, answers.find(check.keys[0]))
         credit = elements[0].credit if elements else Fraction(0)
     borderline = any(_is_borderline(element.distance, check.bands) for element in elements)
     return Judgement(check, elements, credit, borderline)
@@ -107,15 +107,17 @@ def _compare(
     return Element(key, student, expected, distance, _credit(distance, check.bands))
 
 
-def _compare_all(check: Check, pairs: list[tuple[str, float | None, float | None, Interval | None]]) -> list[Element]:
+def _compare_all(
+    check: Check, pairs: list[tuple[str, float | None, float | None, Interval | None]], given: Quantity
+) -> list[Element]:
     rule = check.compare.rule.whole
     assert rule is not None
     students = [student for _, student, _, _ in pairs if student is not None]
     expected = [number for _, _, number, _ in pairs if number is not None]
-    # Numbers may be missing at the end alone, and only where the length is free: there the rule looks at it.
+    # Of a single list whose length is free, the rule looks at that; elsewhere no number may be missing.
     whole = len(students) == len(pairs)
-    if check.compare.rule.open_ended and not whole:
-        whole = bool(students) and all(student is not None for _, student, _, _ in pairs[: len(students)])
+    if check.compare.rule.open_ended and len(check.keys) == 1 and isinstance(given, list):
+        whole = len(students) == len(given)
     distance = rule(students, expected, check.compare.settings) if whole and students else NEVER
     credit = _credit(distance, check.bands)
     return [Element(key, student, number, distance, credit) for key, student, number, _ in pairs]

@@ -8,7 +8,7 @@ from typing import Any
 from chainrule_engine.errors import Problem
 from chainrule_engine.grading.answers import read_answers
 from chainrule_engine.grading.canonical import wire
-from chainrule_engine.grading.comparison import Distance
+from chainrule_engine.grading.distances import Distance
 from chainrule_engine.grading.judging import Element, judge
 from chainrule_engine.grading.tasks import Check, Task
 from chainrule_engine.grading.truth import Truth

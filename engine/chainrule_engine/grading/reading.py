@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +11,7 @@ import chainrule_engine
 from chainrule_engine.errors import InvalidInput, LimitExceeded, Path
 from chainrule_engine.grading.comparison import MODES, Compare, read_compare
 from chainrule_engine.grading.fields import Reader
+from chainrule_engine.grading.scoring import maximum
 from chainrule_engine.grading.tasks import (
     CREDITS,
     ENGINE_PIN,
@@ -71,7 +73,7 @@ class _TaskReader(Reader):
         if truth is None:
             self.stop_if_wrong()
             raise AssertionError("without a problem there are right numbers")  # pragma: no cover
-        groups = self.groups(fields.get("groups") or [])
+        groups = self.groups([] if fields.get("groups") is None else fields["groups"])
         if fields.get("checks") is None:
             checks = _default_checks(truth)
         else:
@@ -144,6 +146,7 @@ class _TaskReader(Reader):
         truth = GraphTruth(graph, seeds)
         if seeds is not None:
             truth.evaluation  # noqa: B018 - says whether the seeds fit the graph
+            seeds = {name: list(map(float, s)) if isinstance(s, list) else float(s) for name, s in seeds.items()}
         return {"evaluation": {"graph": graph.to_dict(), "seeds": seeds}}, truth
 
     def training(self, data: object) -> tuple[dict[str, Any], Truth | None]:
@@ -165,7 +168,9 @@ class _TaskReader(Reader):
         fields = self.mapping(data, path, _CHECK_FIELDS, "a check")
         keys, single = self.keys(fields, path, truth)
         compare = self.compare(fields.get("compare"), (*path, "compare"), keys)
-        bands = self.bands(fields["bands"], (*path, "bands"), compare) if fields.get("bands") else FULL_BAND
+        bands = FULL_BAND
+        if fields.get("bands") is not None:
+            bands = self.bands(fields["bands"], (*path, "bands"), compare)
         credit = self.word(fields, path, "credit", CREDITS, "all")
         if credit != "all" and compare.rule.each is None:
             self.problem((*path, "credit"), f"{compare.mode} judges all numbers together: leave credit out")
@@ -233,8 +238,7 @@ class _TaskReader(Reader):
 
     def compare(self, data: object, path: Path, keys: Sequence[str]) -> Compare:
         preset = _default_preset(keys)
-        compare = read_compare(self, preset if data is None else data, path, preset)
-        return compare
+        return read_compare(self, preset if data is None else data, path, preset)
 
     def bands(self, data: object, path: Path, compare: Compare) -> tuple[Band, ...]:
         if not compare.rule.banded:
@@ -309,8 +313,6 @@ class _TaskReader(Reader):
 
     def points(self, checks: Sequence[Check], groups: Sequence[Group], rounding: str | None) -> list[Check]:
         """Give the checks of a group with points their shares of these; refuse what rounding would spoil."""
-        from dataclasses import replace
-
         shared = list(checks)
         for nth, group in enumerate(groups):
             members = [place for place, check in enumerate(checks) if check.group == group.id]
@@ -335,11 +337,8 @@ class _TaskReader(Reader):
                     self.problem(
                         ("groups", nth, "cap"), "largest_remainder shares the total out to the checks: leave cap out"
                     )
-        elif rounding == "floor":
-            from chainrule_engine.grading.scoring import maximum
-
-            if maximum(shared, groups).denominator != 1:
-                self.problem(("rounding",), "nobody could earn all the points: their sum is no whole number")
+        elif rounding == "floor" and maximum(shared, groups).denominator != 1:
+            self.problem(("rounding",), "nobody could earn all the points: their sum is no whole number")
         return shared
 
     def feedback(self, data: object) -> Feedback:
@@ -349,8 +348,9 @@ class _TaskReader(Reader):
         if not isinstance(data, dict):
             return Feedback(self.choice(data, path, LEVELS) or LEVELS[0])
         fields = self.mapping(data, path, ("level", "attempts"), "feedback")
+        given = [] if fields.get("attempts") is None else fields["attempts"]
         attempts: list[tuple[int, str]] = []
-        for place, item in self.items(fields.get("attempts") or [], (*path, "attempts"), "attempts", most=MAX_ATTEMPTS):
+        for place, item in self.items(given, (*path, "attempts"), "attempts", most=MAX_ATTEMPTS):
             entry = self.mapping(item, place, ("from", "level"), "an entry")
             first = self.number(entry.get("from"), (*place, "from"), least=1, whole=True)
             level = self.choice(entry.get("level"), (*place, "level"), LEVELS) or LEVELS[0]

@@ -24,7 +24,7 @@ Quantity = Any
 def find(quantity: Quantity, path: str) -> Quantity:
     """Return what stands at a dotted path inside a quantity; a name may hold dots itself. Raises KeyError."""
     while path:
-        if isinstance(quantity, Mapping):
+        if isinstance(quantity, dict):
             # The longest name that fits; names with dots are rare, and then the whole rest is one.
             name = path
             while name not in quantity:
@@ -37,7 +37,7 @@ def find(quantity: Quantity, path: str) -> Quantity:
                 raise KeyError(path)
         else:
             raise KeyError(path)
-        quantity = quantity[name] if isinstance(quantity, Mapping) else quantity[int(name)]
+        quantity = quantity[name] if isinstance(quantity, dict) else quantity[int(name)]
         path = path[len(name) + 1 :]
     return quantity
 
@@ -158,7 +158,7 @@ Truth = GraphTruth | TrainingTruth
 
 def count(numbers: Quantity) -> int:
     """Return how many numbers a quantity holds."""
-    if isinstance(numbers, Mapping):
+    if isinstance(numbers, dict):
         return sum(map(count, numbers.values()))
     return sum(map(count, numbers)) if isinstance(numbers, list) else 1
 
