@@ -91,7 +91,8 @@ def parse_answers(raw: bytes | str) -> Any:
         raise Unreadable("not UTF-8") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise Unreadable(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {place}") from None
+        words = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        raise Unreadable(f"not JSON: {words} at {place}") from None
     except RecursionError:
         raise Unreadable("nested too deeply") from None
     level, depth = [data], 0

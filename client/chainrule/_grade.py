@@ -48,10 +48,8 @@ class Form:
             ValueError: there is no such format, or no such option of it.
         """
         platforms = _local.platforms()
-        known = platforms.formats()
-        if options.format not in known:
-            lines = "".join(f"\n  {name:<14}{words}" for name, words in known.items())
-            raise ValueError(f"there is no format {options.format!r}; there are{lines}")
+        if options.format not in platforms.formats():
+            raise ValueError(f"there is no format {options.format!r}; there are{format_lines()}")
         if options.audience == "staff" and options.format != "json":
             raise ValueError("--audience staff gives the report itself; a format is what students may see")
         given = dict(item.partition("=")[::2] for item in options.option)
@@ -77,6 +75,11 @@ class Result:
         """What the name of a file with it ends in."""
         kind = self.content_type.partition(";")[0]
         return ".json" if kind.endswith("+json") else _SUFFIXES.get(kind, ".txt")
+
+
+def format_lines() -> str:
+    """Return a line for each format, each after a line break."""
+    return "".join(f"\n  {name:<14}{words}" for name, words in _local.platforms().formats().items())
 
 
 def ask(
