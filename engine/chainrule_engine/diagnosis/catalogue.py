@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -10,6 +11,7 @@ from itertools import combinations, islice
 from chainrule_engine.derivatives import evaluate
 from chainrule_engine.diagnosis.blame import Blame, Following, Numbers
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.passes import Work
 from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, NOTHING, Precision, agree, count_digits
 from chainrule_engine.diagnosis.precision import read_precision as read
 from chainrule_engine.diagnosis.right import Right
@@ -23,6 +25,10 @@ from chainrule_engine.tape import Tape
 MAX_EXPLANATIONS = 10
 #: Graphs with more nodes are only blamed; with more than the second number, pairs are not tried.
 MAX_NODES, MAX_PAIR_NODES = 2_000, 200
+#: So many ways of building the graph are tried for a pair of mistakes.
+MAX_PAIR_STYLES = 6
+#: So many rules are run to find an order of the children that fits a student's numbers.
+ORDER_WORK = 30_000
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.
 _PAIR_DIGITS = 3
@@ -160,10 +166,10 @@ class Catalogue:
         for pair in combinations(telling, 2):
             if _ASSIGN in pair and (pair[0].operations or pair[1].operations):
                 continue  # `fitting` is for these
-            for run in self._engines.runs(pair, few=True):
+            for run in self._engines.runs(pair, few=True, styles=MAX_PAIR_STYLES):
                 key = tuple(run.gradients[: self._tape.size])
                 if key not in known:
-                    runs.append(run)
+                    runs.append(run._replace(gradients=array("d", key)))
         return runs
 
     @lazy
@@ -181,8 +187,7 @@ class Catalogue:
         return [
             mistake
             for mistake in self._engines.possible
-            if (mistake.name in changing or mistake.upstream.get("relu") in ("gate", "running"))
-            and (mistake.number or mistake.seen)
+            if (mistake.name in changing or mistake.upstream.get("relu") in ("gate", "running")) and mistake.number
         ]
 
     # ---------------------------------------------------------------------------------------------------- diagnosis
@@ -404,8 +409,9 @@ class _Question:
         """Return the engines with children in a set, and with other mistakes, that give every number."""
         accepts = {slot: _acceptor(number, tolerance) for slot, number, tolerance in self.gradients}
         found = []
+        work = Work(ORDER_WORK)
         for mistake, others in engines:
-            for run in self.catalogue._engines.fitting(mistake, others, accepts):
+            for run in self.catalogue._engines.fitting(mistake, others, accepts, work):
                 if self.fits(run):
                     found.append(self.count(run))
                     break

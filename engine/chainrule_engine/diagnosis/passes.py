@@ -7,9 +7,12 @@ order has variants: arguments from left to right, from right to left, and mixtur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import chain, combinations, islice
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain, combinations, islice, pairwise
+from operator import or_
+from typing import Any, NamedTuple
 
 from chainrule_engine.diagnosis.forms import Edges, Form
 
@@ -18,10 +21,19 @@ from chainrule_engine.diagnosis.forms import Edges, Form
 Rule = Callable[[list[float], float], Sequence[tuple[int, float]]]
 Rules = Sequence[Edges | Rule]
 
-#: So many variants of one order are tried; so many visits of nodes where an order repeats them.
-MAX_VARIANTS, MAX_VISITS = 40, 4_000
+#: So many visits of nodes are made where an order repeats them.
+MAX_VISITS = 2_000
+#: So many mixtures of orders are tried where these cannot be chosen to fit.
+MIXTURES = 12
 
-Children = Callable[[int], tuple[int, ...]]
+Children = Sequence[tuple[int, ...]]
+
+
+@dataclass
+class Work:
+    """What is left to be spent."""
+
+    left: int
 
 
 class Sequenced(NamedTuple):
@@ -76,7 +88,7 @@ def _postorder(roots: Sequence[int], children: Children) -> list[int]:
         elif slot not in seen:
             seen.add(slot)
             stack.append((slot, True))
-            stack.extend((child, False) for child in reversed(children(slot)) if child not in seen)
+            stack.extend((child, False) for child in reversed(children[slot]) if child not in seen)
     return order
 
 
@@ -91,7 +103,7 @@ def _preorder(roots: Sequence[int], children: Children) -> list[int]:
         slot = stack.pop()
         if slot not in order:
             order[slot] = None
-            stack.extend(reversed(children(slot)))
+            stack.extend(reversed(children[slot]))
     return list(order)
 
 
@@ -103,7 +115,7 @@ def _preorder_by_stack(roots: Sequence[int], children: Children) -> list[int]:
     while stack:
         slot = stack.pop()
         order.append(slot)
-        for child in children(slot):
+        for child in children[slot]:
             if child not in seen:
                 seen.add(child)
                 stack.append(child)
@@ -114,7 +126,7 @@ def _breadth_first(roots: Sequence[int], children: Children) -> list[int]:
     order = dict.fromkeys(roots)
     queue = list(roots)
     for slot in queue:
-        for child in children(slot):
+        for child in children[slot]:
             if child not in order:
                 order[child] = None
                 queue.append(child)
@@ -122,16 +134,28 @@ def _breadth_first(roots: Sequence[int], children: Children) -> list[int]:
 
 
 def _every_path(roots: Sequence[int], children: Children) -> list[int]:
-    """Visit a node once for every path that leads there; an empty list where these are too many."""
+    """Visit a node once for every path that leads there."""
     order: list[int] = []
     stack = list(reversed(roots))
     while stack:
         slot = stack.pop()
         order.append(slot)
-        if len(order) > MAX_VISITS:
-            return []
-        stack.extend(reversed(children(slot)))
+        if below := children[slot]:
+            stack.extend(reversed(below))
     return order
+
+
+def _visits(form: Form, children: Children) -> int:
+    """Return how many rules `_every_path` runs."""
+    visits = [0] * form.size
+    for root in form.outputs:
+        visits[root] += 1
+    total = 0
+    for slot in reversed(form.order):
+        total += visits[slot]
+        for child in children[slot]:
+            visits[child] += visits[slot]
+    return total
 
 
 Walk = Callable[[Sequence[int], Children], list[int]]
@@ -152,63 +176,58 @@ _RIGHT_ORDER = "topological"
 AGAIN = ("nothing cleared", "inputs cleared")
 
 
-def sequences(form: Form, order: str, *, sensitive: bool = False) -> list[Sequenced]:
-    """Return the sequences that engines with this order may run, without repetitions, at most MAX_VARIANTS.
+def sequences(form: Form, order: str, *, sensitive: bool = False, mixtures: int = 0) -> list[Sequenced]:
+    """Return the sequences that engines with this order may run, without repetitions.
 
     sensitive   a rule gives something else where the uses of its result, or of an input, ran in another order
+    mixtures    how many are tried that have some children from left to right and others from right to left
     """
     roots = [slot for slot in form.outputs if form.operations[slot]]
     children = form.children
     if order in _UNMOVED and not sensitive:
-        return [Sequenced("", tuple(walk(roots, children.__getitem__)), 0) for walk in ORDERS[order]]
+        return [Sequenced("", tuple(form.order if order == "not reversed" else form.order[::-1]), 0)]
     if form.is_tree and not sensitive:
         return sequences(form, _RIGHT_ORDER)
+    if order == "every path" and _visits(form, children) > MAX_VISITS:
+        return []
     found: dict[tuple[int, ...], Sequenced] = {}
     pivots = _pivots(form, order, sensitive)
     for odd, walk in enumerate(ORDERS[order]):
-        for variant, ordered, oddity in _arrangements(form, pivots):
-            if len(found) >= MAX_VARIANTS:
-                break
-            if slots := tuple(walk(roots, ordered)):
-                found.setdefault(slots, Sequenced(variant, slots, oddity + odd))
+        for variant, ordered, oddity in _arrangements(children, pivots, mixtures):
+            slots = tuple(walk(roots, ordered))
+            found.setdefault(slots, Sequenced(variant, slots, oddity + odd))
     if order == "every path":
         operations = form.operations
         repeated = [tuple(a for a in args if operations[a]) for args in form.args]
-        if slots := tuple(_every_path(roots, repeated.__getitem__)):
+        if _visits(form, repeated) <= MAX_VISITS:
+            slots = tuple(_every_path(roots, repeated))
             found.setdefault(slots, Sequenced("children in a list", slots, 1))
     return list(found.values())
 
 
-def _arrangements(form: Form, pivots: Sequence[int]) -> Iterator[tuple[str, Children, int]]:
+def _arrangements(children: Children, pivots: Sequence[int], mixtures: int) -> Iterator[tuple[str, Children, int]]:
     """Yield orders of the children: left to right, right to left, and mixtures of the two."""
-    children = form.children
-    yield "children from left to right", children.__getitem__, 0
+    yield "children from left to right", children, 0
     if not pivots:
         return
-    backwards = [args[::-1] for args in children]
-    yield "children from right to left", backwards.__getitem__, 1
-    mixtures = (flipped for size in range(1, len(pivots)) for flipped in combinations(pivots, size))
-    for flipped in islice(mixtures, MAX_VARIANTS):
+    yield "children from right to left", _turned(children, pivots), 1
+    flips = (flipped for size in range(1, len(pivots)) for flipped in combinations(pivots, size))
+    for flipped in islice(flips, mixtures):
         yield "children in a set", _turned(children, flipped), 2
 
 
-def _turned(children: Sequence[tuple[int, ...]], flipped: Collection[int]) -> Children:
-    return lambda slot: children[slot][::-1] if slot in flipped else children[slot]
+def _turned(children: Children, flipped: Iterable[int]) -> Children:
+    turned = list(children)
+    for slot in flipped:
+        turned[slot] = turned[slot][::-1]
+    return turned
 
 
 def _pivots(form: Form, order: str, sensitive: bool) -> list[int]:
     """Return the nodes where the order of the children can matter, those near the output first."""
-    below, children = form.below, form.children
-    pivots = []
-    for slot in reversed(form.order):
-        args = children[slot]
-        shared = seen = 0
-        for child in args:
-            shared |= seen & below[child]
-            seen |= below[child]
-        if shared or (len(args) > 1 and (order == "breadth first" or sensitive)):
-            pivots.append(slot)
-    return pivots
+    if order == "breadth first" or sensitive:
+        return [slot for slot in reversed(form.order) if len(form.children[slot]) > 1]
+    return [slot for slot in reversed(form.order) if form.shared[slot]]
 
 
 def arranged(
@@ -217,7 +236,7 @@ def arranged(
     order: str,
     start: Sequence[float],
     accepts: Mapping[int, Callable[[float], bool]],
-    work: int = 60_000,
+    work: Work,
 ) -> Iterator[list[float]]:
     """Yield gradients of engines with this order that have the children of each node in an order that fits.
 
@@ -225,9 +244,11 @@ def arranged(
     that give the first are tried with those that concern the second, and so on.
 
     accepts   slot → whether a gradient is the one that is wanted there
-    work      so many rules are run
+    work      is counted in rules that are run; nothing more comes when none is left
     """
     roots = [slot for slot in form.outputs if form.operations[slot]]
+    if order == "every path" and _visits(form, form.children) > MAX_VISITS:
+        return
     pivots = _pivots(form, order, sensitive=False)
     moved = _moved(form, order, pivots)
     wanted = sorted(accepts, key=lambda slot: sum(bits >> slot & 1 for bits in moved.values()))
@@ -244,9 +265,9 @@ def arranged(
             before, fitting = fitting, []
             for chosen in before:
                 for flipped in _subsets(undecided):
-                    slots = walk(roots, _turned(children, {*chosen, *flipped}))
-                    work -= len(slots)
-                    if work < 0 or not slots:
+                    slots = walk(roots, _turned(children, (*chosen, *flipped)))
+                    work.left -= len(slots)
+                    if work.left < 0:
                         return
                     gradients = list(start)
                     run(slots, rules, gradients)
@@ -257,7 +278,7 @@ def arranged(
         else:
             for chosen in fitting[:1]:
                 gradients = list(start)
-                run(walk(roots, _turned(children, set(chosen))), rules, gradients)
+                run(walk(roots, _turned(children, chosen)), rules, gradients)
                 yield gradients
 
 
@@ -267,11 +288,7 @@ def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 def _moved(form: Form, order: str, pivots: Sequence[int]) -> dict[int, int]:
     """Return for each pivot the set of bits of the slots whose gradient the order of its children may change."""
-    below, children = form.below, form.children
-    under = [0] * form.size
-    for slot in form.order:
-        for a in form.args[slot]:
-            under[slot] |= under[a] | 1 << a
+    children, under = form.children, form.under
     late = 0
     if order == "breadth first":
         # What is used by a node of its own level may run before that or after it.
@@ -285,18 +302,14 @@ def _moved(form: Form, order: str, pivots: Sequence[int]) -> dict[int, int]:
     for pivot in pivots:
         bits = late
         if order != "breadth first":
-            seen = shared = 0
-            for child in children[pivot]:
-                shared |= seen & below[child]
-                seen |= below[child]
             for slot in form.order:
-                if shared >> slot & 1:
+                if form.shared[pivot] >> slot & 1:
                     bits |= under[slot]
         moved[pivot] = bits
     return moved
 
 
-def _levels(roots: Sequence[int], children: Sequence[tuple[int, ...]]) -> dict[int, int]:
+def _levels(roots: Sequence[int], children: Children) -> dict[int, int]:
     level = dict.fromkeys(roots, 0)
     for slot in (queue := list(roots)):
         for child in children[slot]:
@@ -312,75 +325,102 @@ def _levels(roots: Sequence[int], children: Sequence[tuple[int, ...]]) -> dict[i
 def survivors(
     form: Form,
     rules: Rules,
-    gradients: list[float],
+    start: Sequence[float],
     accepts: Mapping[int, Callable[[float], bool]],
-    limit: int = 256,
+    work: Work,
 ) -> Iterator[list[float]]:
-    """Yield gradients of engines that write `=` in every rule, one for each way in which uses may come last.
+    """Yield gradients of an engine that writes `=` in every rule, if one gives what is wanted.
 
     Of a value with several uses the term of the last one remains. Every engine that keeps children in a set runs some
-    topological order, so which use that is depends on chance, but not one that must come before another.
+    topological order, so which use that is depends on chance, but it is none that must come before another. A gradient
+    is then what comes down one path from an output: for each that is wanted the paths are tried, of those that agree
+    with the paths that were taken for others.
 
-    accepts   slot → whether a number is the one that is wanted there; a way that gives another is left. Where several
-              terms of an input may remain, one that is wanted is taken
-    limit     so many ways are tried
+    accepts   slot → whether a gradient is the one that is wanted there
+    work      is counted in rules that are run; nothing comes when none is left
     """
-    options = _last_uses(form, rules)
-    order = form.order[::-1]
-    inputs = [slot for slot in options if not form.operations[slot]]
-    stack = [(0, gradients)]
-    while stack and limit > 0:
-        place, gradients = stack.pop()
-        while place < len(order):
-            slot = order[place]
-            place += 1
-            terms = [_term(use, slot, rules, gradients) for use in options.get(slot, ())]
-            if slot in accepts and terms:
-                terms = list(filter(accepts[slot], terms))
-                if not terms:
+    uses = _last_uses(form, rules)
+    fitting: list[dict[int, int]] = [{}]
+    for slot, is_wanted in accepts.items():
+        before, fitting = fitting, []
+        for taken in before:
+            for path in _paths(slot, uses, taken):
+                work.left -= 5 * len(path)
+                if work.left < 0:
+                    return
+                upstream = start[path[-1]]
+                for user, target in zip(path[:0:-1], path[-2::-1], strict=True):
+                    upstream = _term(rules[user], target, upstream)
+                if is_wanted(upstream):
+                    fitting.append(taken | dict(pairwise(path)))
+                if len(fitting) > _MOST_TAKEN:
                     break
-            for other in terms[1:]:
-                if other != terms[0]:
-                    branch = gradients.copy()
-                    branch[slot] = other
-                    stack.append((place, branch))
-            if terms:
-                gradients[slot] = terms[0]
-        else:
-            limit -= 1
-            for slot in inputs:
-                terms = [_term(use, slot, rules, gradients) for use in options[slot]]
-                wanted = list(filter(accepts[slot], terms)) if slot in accepts else terms
-                gradients[slot] = (wanted or terms)[0]
-            yield gradients
-            continue
-        limit -= 1
+        if not fitting:
+            return
+    taken = fitting[0]
+    gradients = list(start)
+    inputs = [slot for slot in uses if not form.operations[slot]]
+    for slot in [*reversed(form.order), *inputs]:
+        if slot in uses:
+            user = taken.get(slot, uses[slot][0])
+            gradients[slot] = _term(rules[user], slot, gradients[user])
+    yield gradients
+
+
+#: So many choices of last uses are kept that agree with what has been looked at.
+_MOST_TAKEN = 24
 
 
 def _last_uses(form: Form, rules: Rules) -> dict[int, list[int]]:
     """Return by slot the operations that use it and may be the last to run."""
     uses: dict[int, dict[int, None]] = {}
+    constants = form.constants
     for user in form.order:
         rule = rules[user]
-        targets = [a for a, _ in rule] if isinstance(rule, tuple) else form.args[user]
+        targets = [a for a, _ in rule] if rule.__class__ is tuple else form.args[user]
         for a in targets:
-            if not form.constants[a]:
+            if not constants[a]:
                 uses.setdefault(a, {})[user] = None
     below = form.below
-    return {
-        slot: [user for user in users if not any(other != user and below[user] >> other & 1 for other in users)]
-        for slot, users in uses.items()
-    }
+    last = {}
+    for slot, users in uses.items():
+        if len(users) > 1:
+            bits = reduce(or_, [1 << user for user in users])
+            last[slot] = [user for user in users if below[user] & bits == 1 << user]
+        else:
+            last[slot] = list(users)
+    return last
 
 
-def _term(use: int, slot: int, rules: Rules, gradients: list[float]) -> float:
-    rule = rules[use]
+def _paths(slot: int, uses: Mapping[int, Sequence[int]], taken: Mapping[int, int]) -> Iterator[list[int]]:
+    """Yield the ways from a slot through a last use, a last use of that, and so on, to one that has none."""
+    stack = [[slot]]
+    while stack:
+        path = stack.pop()
+        end = path[-1]
+        while end in uses:
+            if end in taken:
+                end = taken[end]
+            else:
+                end, *others = uses[end]
+                stack.extend([*path, other] for other in others)
+            path.append(end)
+        yield path
+
+
+def _term(rule: Edges | Rule, slot: int, upstream: float) -> float:
+    """Return the last thing that a rule writes to the gradient of a slot."""
     shares = (
-        [(target, local * gradients[use]) for target, local in rule]
-        if isinstance(rule, tuple)
-        else rule(gradients, gradients[use])
+        [(target, local * upstream) for target, local in rule] if isinstance(rule, tuple) else rule(_NONE, upstream)
     )
-    for target, contribution in reversed(shares):
-        if target == slot:
-            return contribution
-    return 0.0
+    return next((share for target, share in reversed(shares) if target == slot), 0.0)
+
+
+class _Nothing(list[float]):
+    """The gradients before any is written."""
+
+    def __getitem__(self, slot: object) -> Any:
+        return 0.0
+
+
+_NONE = _Nothing()

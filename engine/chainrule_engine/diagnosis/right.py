@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import product
 
 from chainrule_engine.diagnosis.forms import Form
 from chainrule_engine.diagnosis.passes import run
 from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, SINGLE_NOISE, Precision, agree
+from chainrule_engine.lazily import lazy
 from chainrule_engine.operations import OPERATIONS
 
 #: With so many nodes at a kink every combination of their sides is looked at; with more, all at once on each side.
@@ -40,7 +40,7 @@ class Right:
         """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
         right = (self.gradients if gradient else self.values)[slot]
         size = max(abs(right), (self.gradient_noise if gradient else self.value_noise)[slot])
-        unit = precision.unit(number) if precision.digits >= 2 or precision.decimals else 0.0
+        unit = precision.unit(number) if max(precision.digits, precision.decimals) >= 2 else 0.0
         tolerance = max(SINGLE_NOISE * size, 0.9999 * unit)
         if agree(number, right, tolerance):
             return True
@@ -49,7 +49,7 @@ class Right:
         low, high = self._hull
         return low[slot] - tolerance <= number <= high[slot] + tolerance
 
-    @cached_property
+    @lazy
     def _noise(self) -> tuple[list[float], list[float]]:
         """By slot: what rounding does to the values and to the gradients, in units of a relative rounding.
 
@@ -90,7 +90,7 @@ class Right:
         """By slot: the error of the gradient, in the same units."""
         return self._noise[1]
 
-    @cached_property
+    @lazy
     def kinks(self) -> list[int]:
         """The slots of the nodes that are exactly at a kink."""
         form = self.form
@@ -101,7 +101,7 @@ class Right:
                 found.append(slot)
         return found
 
-    @cached_property
+    @lazy
     def _hull(self) -> tuple[list[float], list[float]]:
         """By slot, the least and the largest gradient that a choice of slopes at the kinks gives."""
         form, kinks = self.form, self.kinks

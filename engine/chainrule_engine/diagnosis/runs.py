@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
-from chainrule_engine.diagnosis.forms import Edges, Form, Style, occurring, styles
+from chainrule_engine.diagnosis.forms import Edges, Form, occurring, styles
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Locals, Mistake
-from chainrule_engine.diagnosis.passes import Rule, Rules, arranged, run, run_assigning, sequences, survivors
+from chainrule_engine.diagnosis.passes import (
+    MIXTURES,
+    Rule,
+    Rules,
+    Work,
+    arranged,
+    run,
+    run_assigning,
+    sequences,
+    survivors,
+)
+from chainrule_engine.lazily import lazy
 from chainrule_engine.tape import Tape
 
 
@@ -137,7 +148,9 @@ class Engine:
     ) -> Iterator[Plan]:
         start = self.start(seeded)
         marks = None if assigns is None else self.marks(assigns)
-        for variant, slots, oddity in sequences(self.form, order, sensitive=running or assigns is not None):
+        sensitive = running or assigns is not None
+        mixtures = MIXTURES if running else 0
+        for variant, slots, oddity in sequences(self.form, order, sensitive=sensitive, mixtures=mixtures):
             for odd, way in enumerate(_AGAIN[again]):
                 if way == "each":
                     twice = tuple(slot for slot in slots for _ in range(2))
@@ -190,8 +203,9 @@ class Engines:
         self._present = frozenset(instruction.operation.name for instruction in tape.instructions)
         self._styles = styles(self._present)
         self._made: dict[tuple[int, bool, str], Engine] = {}
+        self._occurring: dict[tuple[str, int], bool] = {}
 
-    @cached_property
+    @lazy
     def own(self) -> Form:
         """The graph with a rule for each of its operations."""
         return self._engine(0).form
@@ -204,22 +218,26 @@ class Engines:
             self._made[key] = Engine(form)
         return self._made[key]
 
-    @cached_property
+    @lazy
     def possible(self) -> list[Mistake]:
         """The mistakes that can occur in this graph."""
         ones = all(seed == 1.0 for seed in self._seeds.values())
         return [
             mistake
             for mistake in MISTAKES.values()
-            if any(self._occurs(mistake, style) for style in self._styles) and not (mistake.seeded == "one" and ones)
+            if any(self._occurs(mistake, style) for style in range(len(self._styles)))
+            and not (mistake.seeded == "one" and ones)
         ]
 
-    def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False) -> Iterator[Run]:
-        """Yield the runs of engines with these mistakes, no two alike; see `Engine.plans`."""
+    def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False, styles: int | None = None) -> Iterator[Run]:
+        """Yield the runs of engines with these mistakes, no two alike; see `Engine.plans`.
+
+        styles   so many ways to build the graph are tried
+        """
         names = tuple(mistake.name for mistake in mistakes)
         done: set[tuple[float, ...]] = set()
         size = self._tape.size
-        for engine, rules, values, distance in self._with(mistakes):
+        for engine, rules, values, distance in islice(self._with(mistakes), styles):
             for plan in engine.plans(mistakes, few=few):
                 gradients = engine.execute(rules, plan)
                 key = tuple(gradients[:size])
@@ -228,21 +246,26 @@ class Engines:
                     yield Run(names, plan.variant, values, gradients, distance + plan.oddity)
 
     def fitting(
-        self, mistake: Mistake, others: tuple[Mistake, ...], accepts: Mapping[int, Callable[[float], bool]]
+        self,
+        mistake: Mistake,
+        others: tuple[Mistake, ...],
+        accepts: Mapping[int, Callable[[float], bool]],
+        work: Work,
     ) -> Iterator[Run]:
         """Yield runs of engines that keep children in a set, whose order is chosen to give what is wanted.
 
         mistake   one for which that order matters: ORDERED
         accepts   slot → whether a gradient is the wanted one
+        work      what may be spent
         """
         mistakes = mistake, *others
         names = tuple(one.name for one in mistakes)
         for engine, rules, values, distance in self._with(mistakes):
             start = engine.start("seeds")
             if mistake.assigns is not None:
-                found = survivors(engine.form, rules, start, accepts)
+                found = survivors(engine.form, rules, start, accepts, work)
             else:
-                found = arranged(engine.form, rules, mistake.order, start, accepts)
+                found = arranged(engine.form, rules, mistake.order, start, accepts, work)
             for gradients in found:
                 yield Run(names, "children in a set", values, gradients, distance + 2)
 
@@ -254,11 +277,12 @@ class Engines:
         concerned = frozenset[str]().union(*(mistake.operations for mistake in mistakes))
         in_the_pass = any(not mistake.operations and mistake.name != "no_seed" for mistake in mistakes)
         sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
+        wrong = any(mistake.forward for mistake in mistakes)
         seen: set[object] = set()
         for number, style in enumerate(self._styles):
-            shown = self._shown(concerned, style)
+            shown = self._shown(concerned, number)
             key: object = number if in_the_pass else shown
-            if key in seen or not all(self._occurs(mistake, style) for mistake in mistakes):
+            if key in seen or not all(self._occurs(mistake, number) for mistake in mistakes):
                 continue
             seen.add(key)
             distance = len(style) if in_the_pass else sum(map(bool, shown))
@@ -267,20 +291,32 @@ class Engines:
                 rules = engine.rules(mistakes)
                 if rules is None:
                     return
-                wrong = any(mistake.forward for mistake in mistakes)
                 yield engine, rules, engine.form.values if wrong else None, distance + wraps
 
-    def _occurs(self, mistake: Mistake, style: Style) -> bool:
-        made = occurring(self._present, style) - style.keys()
-        return all(not needed or made.intersection(needed) for needed in (mistake.operations, mistake.assigns))
+    def _occurs(self, mistake: Mistake, style: int) -> bool:
+        key = mistake.name, style
+        if key not in self._occurring:
+            # Those beside the 46 only in what the graph itself has.
+            made = occurring(self._present, self._styles[style]) if mistake.number else self._present
+            made -= self._styles[style].keys()
+            needs = mistake.operations, mistake.assigns
+            self._occurring[key] = all(not needed or not made.isdisjoint(needed) for needed in needs)
+        return self._occurring[key]
 
-    def _shown(self, concerned: frozenset[str], style: Style) -> tuple[str, ...]:
+    @lazy
+    def _leading(self) -> list[list[tuple[str, frozenset[str]]]]:
+        """By style: what the operations are made as, and which operations that leads to."""
+        return [
+            [
+                (style[name].name if name in style else "", occurring(frozenset({name}), style))
+                for name in sorted(occurring(self._present, style))
+            ]
+            for style in self._styles
+        ]
+
+    def _shown(self, concerned: frozenset[str], style: int) -> tuple[str, ...]:
         """Return what the style makes of the operations that lead to one of the concerned."""
-        return tuple(
-            style[name].name if name in style else ""
-            for name in sorted(occurring(self._present, style))
-            if concerned & occurring(frozenset({name}), style)
-        )
+        return tuple(made for made, leads in self._leading[style] if not concerned.isdisjoint(leads))
 
 
 def _times(edges: Edges) -> Edges | Rule:
