@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import chainrule_engine
 from chainrule_engine.errors import MAX_PROBLEMS, EngineError, LimitExceeded
-from chainrule_engine.grading import Task, TaskError, canonical, lint, read_task, right_answers
+from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task, right_answers
 from chainrule_engine.grading.tasks import Feedback
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
@@ -143,7 +143,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"evaluation": {"graph": GRAPH, "seeds": [1.0]}}, ("evaluation", "seeds"), "object"),
     ({"evaluation": {"graph": GRAPH, "derivative": "hvp"}}, ("evaluation", "derivative"), "unknown field"),
     ({"training": []}, ("training",), "is an object"),
-    ({"training": {"model": {}}}, ("training",), "no specification"),
+    ({"training": {"model": {}}}, ("training",), "steps is missing"),
     ({"training": {**TRAINING, "data": FAULTY}}, ("training", "data", "inputs", 0), "2 inputs"),
     ({**GOOD, "checks": {}}, ("checks",), "is a list"),
     ({**GOOD, "checks": []}, ("checks",), "1 at least"),
@@ -288,6 +288,90 @@ def test_whatever_is_sent_is_read_or_refused(data: object) -> None:
     except EngineError:
         return
     assert found.checks
+
+
+FULL_TRAINING: dict[str, Any] = {
+    **TRAINING,
+    "model": {**TRAINING["model"], "activation": ["tanh", "relu"], "output_activation": None},
+    "loss": {"name": "squared_error", "reduction": "mean", "l2": 0},
+    "optimizer": {"name": "sgd", "learning_rate": {"schedule": "linear", "start": 1, "end": 0.1}, "momentum": 0.5},
+    "batch_size": 1,
+    "batch_seed": 3,
+    "target_loss": None,
+    "metrics": ["accuracy"],
+}
+GIVEN_TRAINING: dict[str, Any] = {
+    **TRAINING,
+    "model": {
+        "inputs": 2,
+        "layers": [1],
+        "parameters": {"layers": [{"weights": [[1, -2]], "biases": [0]}]},
+    },
+    "data": {"inputs": [[1, 2], [3, 4]], "targets": [[1], [0]]},
+}
+
+
+def places(data: Any) -> list[tuple[str | int, ...]]:
+    """The paths of everything inside."""
+    found: list[tuple[str | int, ...]] = []
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
+    while todo:
+        path, entry = todo.pop()
+        found.append(path)
+        if isinstance(entry, dict):
+            todo += [((*path, name), inner) for name, inner in entry.items()]
+        elif isinstance(entry, list):
+            todo += [((*path, place), inner) for place, inner in enumerate(entry)]
+    return found
+
+
+@st.composite
+def faulty_trainings(draw: st.DrawFn) -> Any:
+    """A training in which something has been put in another's place."""
+    data = deepcopy(draw(st.sampled_from([FULL_TRAINING, GIVEN_TRAINING, CURVE])))
+    path = draw(st.sampled_from(places(data)))
+    junk = draw(json_values | st.sampled_from([-1, 0, 0.5, 10**30, 3, "sgd", {}, [], [[]], [None]]))
+    if not path:
+        return junk
+    place = data
+    for step in path[:-1]:
+        place = place[step]
+    if isinstance(place, dict) and draw(st.booleans()):
+        del place[path[-1]]
+    else:
+        place[path[-1]] = junk
+    return data
+
+
+@settings(max_examples=400, deadline=None)
+@given(faulty_trainings())
+def test_a_training_is_refused_or_runs(data: Any) -> None:
+    try:
+        found = read_task({"training": data}, max_nodes=100, max_work=10**4)
+    except EngineError:
+        return
+    assert grade(found, right_answers(found)).max_score == 2
+
+
+@pytest.mark.parametrize("data", [FULL_TRAINING, GIVEN_TRAINING, TRAINING, CURVE])
+def test_trainings_are_read(data: dict[str, Any]) -> None:
+    found = read_task({"training": data})
+    assert found.training == data
+    assert grade(found, right_answers(found)).fraction == 1
+    assert read_task({"training": found.training}).digest == found.digest
+
+
+def test_whole_numbers_in_data_are_float64() -> None:
+    decimals = {"inputs": [[1.0, 2.0], [3.0, 4.0]], "targets": [[1.0], [0.0]]}
+    assert (
+        read_task({"training": {**GIVEN_TRAINING, "data": decimals}}).digest
+        == read_task({"training": GIVEN_TRAINING}).digest
+    )
+
+
+def test_too_many_parameters() -> None:
+    wide = {**TRAINING, "model": {"inputs": 2, "layers": [10_000, 10_000, 1]}}
+    assert refused({"training": wide})[0][0] == ("training", "model", "layers")
 
 
 # -------------------------------------------------------------------------------------------- the same once more

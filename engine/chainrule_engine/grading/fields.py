@@ -103,6 +103,7 @@ class Reader:
         least: float | None = None,
         above: float | None = None,
         most: float | None = None,
+        below: float | None = None,
         whole: bool = False,
     ) -> float | None:
         """Return a finite number within bounds, None where it is none."""
@@ -114,6 +115,8 @@ class Reader:
             self.problem(path, f"this is {least} at least")
         elif above is not None and number <= above:
             self.problem(path, f"this is more than {above}")
+        elif below is not None and number >= below:
+            self.problem(path, f"this is less than {below}")
         elif most is not None and number > most:
             self.problem(path, f"this is {most} at most")
         elif whole and number != int(number):

@@ -29,6 +29,7 @@ from chainrule_engine.grading.tasks import (
     same_engine,
     tidy,
 )
+from chainrule_engine.grading.training_form import read_training
 from chainrule_engine.grading.truth import GraphTruth, TrainingTruth, Truth, quantity
 from chainrule_engine.graph import Graph, describe, is_named
 from chainrule_engine.refusals import quote
@@ -56,8 +57,8 @@ def read_task(
     max_nodes, max_points   of its graph
     max_work   of its training, in evaluations of a node at a point by plain Python
 
-    Raises TaskError with every problem that was found (32 at most), LimitExceeded beyond a limit. The fields of a
-    training's specification must have the right types already, as for `Training`; nothing is trained here.
+    Raises TaskError with every problem that was found (32 at most), LimitExceeded beyond a limit. Nothing is trained
+    here.
     """
     return _TaskReader(max_nodes, max_points, max_work).task(data)
 
@@ -150,17 +151,11 @@ class _TaskReader(Reader):
         return {"evaluation": {"graph": graph.to_dict(), "seeds": seeds}}, truth
 
     def training(self, data: object) -> tuple[dict[str, Any], Truth | None]:
-        if not isinstance(data, dict):
-            self.problem(("training",), f"a training is an object, and this is {describe(data)}")
+        spec = read_training(self, data, ("training",))
+        if self.problems:
             return {}, None
-        try:
-            training = Training(data, max_nodes=self.max_nodes, max_points=self.max_points)
-            return {"training": data}, TrainingTruth(training, self.max_work)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            self.problem(
-                ("training",), f"this is no specification of a training: {type(error).__name__}: {error!s:.100}"
-            )
-            return {}, None
+        training = Training(spec, max_nodes=self.max_nodes, max_points=self.max_points)
+        return {"training": spec}, TrainingTruth(training, self.max_work)
 
     # -------------------------------------------------------------------------------------------- the checks
 
