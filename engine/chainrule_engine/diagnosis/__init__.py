@@ -12,22 +12,27 @@
     right       the right numbers, and what else is right
     blame       where numbers first contradict each other
     catalogue   looks numbers up in all of that
-    histories   the same for the losses of a training
+    loops       training loops as students write them
+    histories   the mistake behind the losses of a training
 """
 
 from chainrule_engine.diagnosis.blame import Blame
 from chainrule_engine.diagnosis.catalogue import Catalogue, Diagnosis, Explanation, Signature, follow_through
+from chainrule_engine.diagnosis.histories import LOOP_MISTAKES, HistoryDiagnosis, diagnose_history
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
 from chainrule_engine.diagnosis.precision import Precision
 
 __all__ = [
+    "LOOP_MISTAKES",
     "MISTAKES",
     "Blame",
     "Catalogue",
     "Diagnosis",
     "Explanation",
+    "HistoryDiagnosis",
     "Mistake",
     "Precision",
     "Signature",
+    "diagnose_history",
     "follow_through",
 ]
