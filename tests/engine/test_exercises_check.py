@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.strategies import tame_graphs
+from tests.engine.strategies import tame_graphs, wire_graphs
 
 from chainrule_engine.checking import GradientCheck, InputCheck
 from chainrule_engine.derivatives import evaluate
@@ -394,6 +394,27 @@ def test_those_that_look_alike_are_named():
 
 
 @pytest.mark.slow
+@settings(max_examples=80, deadline=None)
+@given(data=wire_graphs(max_nodes=8) | wire_graphs(max_nodes=6, points=2), program=st.booleans())
+def test_any_graph_is_examined(data, program):
+    # At every edge: zeros, infinities, NaN, kinks, unused nodes, several outputs.
+    found = examine(Graph.from_dict(data), program=program)
+    told = found.to_dict()
+    assert json.loads(json.dumps(told)).keys() == told.keys()
+    assert found.publishable == (not told["problems"])
+    for reason in (m.reason for m in found.strength.missed):
+        assert reason.kind in REASONS
+        assert len(reason.why) < 300
+
+
+@pytest.mark.parametrize("name", ["a.b", "a b", "a/b~c", "'\"<b>&", "ü", "_", "__proto__", "x" * 200])
+def test_ids_may_be_anything(name):
+    nodes = [{"id": name, "op": "mul", "args": ["x", "x2"]}, {"id": "y", "op": "add", "args": [name, "x"]}]
+    found = check({"evaluation": {"graph": {"inputs": {"x": 1.0, "x2": 1.0}, "nodes": nodes}}})
+    assert {m.reason.node for m in found.strength.missed} >= {name}
+    assert found.suggestion is not None
+
+
 @settings(max_examples=40, deadline=None)
 @given(graph=tame_graphs(max_nodes=8))
 def test_missed_is_what_grading_gives_full_marks(graph):
@@ -586,7 +607,6 @@ def test_numbers_near_another_are_round_and_near(x):
         assert abs(number) <= 4 * max(abs(x), 1.0)
 
 
-@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), a=st.sampled_from([1.0, 2.0, -1.0, 3.0]), b=st.sampled_from([1.0, 2.0, -1.0]))
 def test_a_suggestion_never_makes_an_exercise_weaker(seed, a, b):
