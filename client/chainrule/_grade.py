@@ -177,13 +177,13 @@ def files_of(folder: str) -> list[Path]:
     return found
 
 
-def connect(options: argparse.Namespace) -> Client:
-    """Return who grades: this process, or a service."""
+def connect(options: argparse.Namespace, **more: Any) -> Client:
+    """Return who grades: this process, or a service, with `more` arguments of the client."""
     if options.local:
         if options.url or options.api_key:
             raise ValueError("--local grades in this process; leave --url and --api-key out")
         return Client.local()
-    return Client.from_env(base_url=options.url, api_key=options.api_key)
+    return Client.from_env(base_url=options.url, api_key=options.api_key, **more)
 
 
 def _answers(name: str, form: Form) -> Any:

@@ -19,6 +19,9 @@ from ._regrade import regrade
 from ._xqueue import XQueue
 from ._xqueue_worker import DeadLetters, Tasks, Worker
 
+#: Seconds for a connection and an answer: a queue serves a submission again after some minutes.
+_TIMEOUT = (5.0, 120.0)
+
 
 class _GradeHelp(argparse.Action):
     """The `--help` of `chainrule grade`: it ends with the formats, which the engine knows."""
@@ -174,7 +177,7 @@ def _work(options: argparse.Namespace) -> int:
     password = options.password or os.environ.get("CHAINRULE_XQUEUE_PASSWORD", "")
     queue = XQueue(options.server, options.queue, user=user, password=password)
     form = Form("xqueue")
-    with connect(options) as client:
+    with connect(options, timeout=None if os.environ.get("CHAINRULE_TIMEOUT") else _TIMEOUT) as client:
         worker = Worker(
             queue,
             Tasks(Path(options.spec_dir)),

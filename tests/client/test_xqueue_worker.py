@@ -178,6 +178,25 @@ def test_what_somebody_else_has_answered_is_left(server, worker):
     assert item.results == []
 
 
+def test_a_refusal_that_is_not_the_queues_loses_no_result(server, worker, tmp_path):
+    """A proxy or a missing token answers 403 too; nobody has answered the submission then."""
+    item = server.add('{"value": 4}')
+    server.faults["put_result"] = ["refuse"] * 20
+    counts = worker().run(once=True)
+    assert (counts.graded, counts.failed, counts.troubles) == (0, 0, 1)
+    assert letters(tmp_path) == []
+    server.faults.clear()
+    item.free_at = 0
+    assert worker().run(once=True).graded == 1
+
+
+def test_a_result_that_is_refused_counts_against_the_submission(server, worker):
+    server.add('{"value": 4}')
+    server.faults["put_result"] = [400]
+    counts = worker().run(once=True)
+    assert (counts.graded, counts.failed) == (0, 1)
+
+
 def test_a_queue_may_need_no_login(server, monkeypatch):
     queue = XQueue(server.url, "my queue")
     with pytest.raises(QueueError, match="does not know who asks"):

@@ -20,6 +20,7 @@ from tests.service.servers import Server
 from chainrule_service.app import create_app
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
+from chainrule_service.published import Published
 from chainrule_service.resources.mugrade import MAX_VALUES, matches
 from chainrule_service.settings import Settings
 
@@ -102,6 +103,26 @@ def test_a_test_can_be_sent_again_and_what_was_right_once_stays_so(call_with):
     assert (results["version"], results["values"]) == (1, 2)
     (row,) = results["data"]
     assert (row["key"], row["passed"]) == ("", 1)
+
+
+def test_every_database_keeps_what_was_published(database):
+    published = Published(database)
+    values = [1.0, 1, None, True, "é\0\u2028", {"_encoded_type": "np.ndarray", "data": [[1e-300, -0.0]]}, [], 2**53]
+    first, is_new = published.publish("hw0", "p", values, "somebody")
+    assert is_new
+    again, is_new = published.publish("hw0", "p", json.loads(json.dumps(values)), "somebody else")
+    assert (again, is_new) == (first, False)
+    second, _ = published.publish("hw0", "p", [2.0], "")
+    assert second.seq > first.seq
+    assert published.newest("hw0", "p") == second
+    assert published.newest("hw0", "q") is None
+    kept = published.version(first.seq)
+    assert [(type(value), value) for value in kept.values] == [(type(value), value) for value in values]
+    for test, correct in ((0, True), (1, False), (0, False), (1, True), (2, False)):
+        published.record(first.seq, "one", test, correct)
+    published.record(first.seq, "two", 0, False)
+    published.record(second.seq, "one", 0, False)
+    assert [(row["owner"], row["passed"]) for row in published.results(first.seq)] == [("one", 2), ("two", 0)]
 
 
 # ---------------------------------------------------------------------------------------------------- comparison
@@ -238,6 +259,8 @@ def test_the_key_in_the_query_counts_as_the_header_does(closed):
     header = {"Authorization": f"Bearer {texts['staff']}"}
     results = http.get(f"/mugrade/results?{urllib.parse.urlencode(PLACE)}", headers=header).json
     assert [(row["key"], row["passed"]) for row in results["data"]] == [(made["grade"][0].id, 1)]
+    for _ in range(30):  # a missing key is no key that is not good
+        assert post("submit", None, **PLACE).status_code == 401
     # Nowhere else does a key in the query open anything, and it is not taken from the address of another path.
     assert http.get(f"/v1/jobs?user_key={texts['grade']}").status_code == 401
 
