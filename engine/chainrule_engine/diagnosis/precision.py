@@ -54,6 +54,8 @@ class Precision(NamedTuple):
         return self.digits >= _FEWEST_DIGITS or self.decimals >= _FEWEST_DECIMALS
 
 
+#: Of numbers with all their digits.
+EXACT = Precision("double", 17, 17)
 #: Of no numbers, and of zeros alone: they may stand for anything that has no digit among the first decimals.
 NOTHING = Precision("rounded", 0, _FEWEST_DECIMALS)
 

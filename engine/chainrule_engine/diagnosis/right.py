@@ -36,15 +36,15 @@ class Right:
         noise = (1e-6 if precision.digits >= 7 else DOUBLE_NOISE) * size
         return 0.50001 * precision.unit(number) + noise if precision.tells else noise
 
-    def admits(self, slot: int, number: float, precision: Precision, *, gradient: bool) -> bool:
+    def admits(self, is_gradient: bool, slot: int, number: float, precision: Precision) -> bool:
         """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
-        right = (self.gradients if gradient else self.values)[slot]
-        size = max(abs(right), (self.gradient_noise if gradient else self.value_noise)[slot])
+        right = (self.gradients if is_gradient else self.values)[slot]
+        size = max(abs(right), (self.gradient_noise if is_gradient else self.value_noise)[slot])
         unit = precision.unit(number) if max(precision.digits, precision.decimals) >= 2 else 0.0
         tolerance = max(SINGLE_NOISE * size, 0.9999 * unit)
         if agree(number, right, tolerance):
             return True
-        if not gradient or not self.kinks:
+        if not is_gradient or not self.kinks:
             return False
         low, high = self._hull
         return low[slot] - tolerance <= number <= high[slot] + tolerance

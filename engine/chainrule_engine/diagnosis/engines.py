@@ -1,0 +1,140 @@
+"""All engines that a student may have written for one graph, with one mistake or two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from chainrule_engine.diagnosis.forms import Form, occurring, styles
+from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.orders import arranged
+from chainrule_engine.diagnosis.overwriting import survivors
+from chainrule_engine.diagnosis.passes import Rules, Wanted, Work
+from chainrule_engine.diagnosis.runs import RIGHT, Engine, Run
+from chainrule_engine.lazily import lazy
+from chainrule_engine.tape import Tape
+
+
+class Engines:
+    """All mistaken engines for one graph."""
+
+    def __init__(self, tape: Tape, values: Sequence[float], seeds: Mapping[int, float]) -> None:
+        """Take the values of the tape's slots, and the seeds of the outputs by slot."""
+        self._tape, self._values, self._seeds = tape, values, seeds
+        self._present = frozenset(instruction.operation.name for instruction in tape.instructions)
+        self._styles = styles(self._present)
+        self._made: dict[tuple[int, bool, str], Engine] = {}
+        self._occurring: dict[tuple[str, int], bool] = {}
+
+    @lazy
+    def own(self) -> Form:
+        """The graph with a rule for each of its operations."""
+        return self._engine(0).form
+
+    def _engine(self, style: int, wraps: bool = False, mistakes: tuple[Mistake, ...] = ()) -> Engine:
+        forward = next((mistake for mistake in mistakes if mistake.forward), RIGHT)
+        key = style, wraps, forward.name
+        if key not in self._made:
+            form = Form(self._tape, self._values, self._seeds, self._styles[style], forward.forward, wraps=wraps)
+            self._made[key] = Engine(form)
+        return self._made[key]
+
+    @lazy
+    def possible(self) -> list[Mistake]:
+        """The mistakes that can occur in this graph."""
+        ones = all(seed == 1.0 for seed in self._seeds.values())
+        return [
+            mistake
+            for mistake in MISTAKES.values()
+            if any(self._occurs(mistake, style) for style in range(len(self._styles)))
+            and not (mistake.seeded == "one" and ones)
+        ]
+
+    def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False, styles: int | None = None) -> Iterator[Run]:
+        """Yield the runs of engines with these mistakes, no two alike; see `Engine.plans`.
+
+        styles   so many ways to build the graph are tried
+        """
+        names = tuple(mistake.name for mistake in mistakes)
+        done: set[tuple[float, ...]] = set()
+        size = self._tape.size
+        for engine, rules, values, distance in islice(self._with(mistakes), styles):
+            for plan in engine.plans(mistakes, few=few):
+                gradients = engine.execute(rules, plan)
+                key = tuple(gradients[:size])
+                if key not in done:
+                    done.add(key)
+                    yield Run(names, plan.variant, values, gradients, distance + plan.oddity)
+
+    def fitting(
+        self,
+        mistake: Mistake,
+        others: tuple[Mistake, ...],
+        accepts: Wanted,
+        work: Work,
+    ) -> Iterator[Run]:
+        """Yield runs of engines that keep children in a set, whose order is chosen to give what is wanted.
+
+        mistake   one for which that order matters: ORDERED
+        accepts   slot → whether a gradient is the wanted one
+        work      what may be spent
+        """
+        mistakes = mistake, *others
+        names = tuple(one.name for one in mistakes)
+        for engine, rules, values, distance in self._with(mistakes):
+            start = engine.start("seeds")
+            if mistake.assigns is not None:
+                gradients = survivors(engine.form, rules, start, accepts, work)
+            else:
+                gradients = arranged(engine.form, rules, mistake.order, start, accepts, work)
+            if gradients is not None:
+                yield Run(names, "children in a set", values, gradients, distance + 2)
+
+    def _with(self, mistakes: tuple[Mistake, ...]) -> Iterator[tuple[Engine, Rules, Sequence[float] | None, int]]:
+        """Yield the engines with these mistakes: their rules, their values where these are wrong, and how far they are.
+
+        Of the styles of building the graph in which the mistakes show alike only the first is taken.
+        """
+        concerned = frozenset[str]().union(*(mistake.operations for mistake in mistakes))
+        in_the_pass = any(not mistake.operations and mistake.name != "no_seed" for mistake in mistakes)
+        sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
+        wrong = any(mistake.forward for mistake in mistakes)
+        seen: set[object] = set()
+        for number, style in enumerate(self._styles):
+            shown = self._shown(concerned, number)
+            key: object = number if in_the_pass else shown
+            if key in seen or not all(self._occurs(mistake, number) for mistake in mistakes):
+                continue
+            seen.add(key)
+            distance = len(style) if in_the_pass else sum(map(bool, shown))
+            for wraps in (False, True) if sided else (False,):
+                engine = self._engine(number, wraps, mistakes)
+                rules = engine.rules(mistakes)
+                if rules is None:
+                    return
+                yield engine, rules, engine.form.values if wrong else None, distance + wraps
+
+    def _occurs(self, mistake: Mistake, style: int) -> bool:
+        key = mistake.name, style
+        if key not in self._occurring:
+            # Those beside the 46 only in what the graph itself has.
+            made = occurring(self._present, self._styles[style]) if mistake.number else self._present
+            made -= self._styles[style].keys()
+            needs = mistake.operations, mistake.assigns
+            self._occurring[key] = all(not needed or not made.isdisjoint(needed) for needed in needs)
+        return self._occurring[key]
+
+    @lazy
+    def _leading(self) -> list[list[tuple[str, frozenset[str]]]]:
+        """By style: what the operations are made as, and which operations that leads to."""
+        return [
+            [
+                (style[name].name if name in style else "", occurring(frozenset({name}), style))
+                for name in sorted(occurring(self._present, style))
+            ]
+            for style in self._styles
+        ]
+
+    def _shown(self, concerned: frozenset[str], style: int) -> tuple[str, ...]:
+        """Return what the style makes of the operations that lead to one of the concerned."""
+        return tuple(made for made, leads in self._leading[style] if not concerned.isdisjoint(leads))
