@@ -70,9 +70,10 @@ def _read_untrusted(path: Path) -> bytes:
         raise Unreadable(f"there is no file {path.name}") from None
     except OSError:
         raise Unreadable(f"{path.name} is no file, or a link to one") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unreadable(f"{path.name} is not a file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unreadable(f"{path.name} is not a file")
         return file.read(ANSWER_BYTES + 1)
 
 

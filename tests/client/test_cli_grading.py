@@ -199,14 +199,19 @@ def test_a_file_may_begin_with_a_mark_and_numbers_may_be_large(run, task, files)
 
 
 def test_a_link_leads_to_no_answers(run, task, files, tmp_path):
-    """A submission can hold a link to whatever lies in the grader, the right answers among it."""
+    """A submission can hold a link to whatever lies in the grader, the right answers among it, or a folder."""
     files("right.json", RIGHT)
-    (tmp_path / "a.json").symlink_to(tmp_path / "right.json")
+    (tmp_path / "link.json").symlink_to(tmp_path / "right.json")
+    (tmp_path / "right").mkdir()
+    (tmp_path / "right" / "a.json").write_text(json.dumps(RIGHT))
+    (tmp_path / "folders.json").symlink_to(tmp_path / "right")
+    (tmp_path / "folder.json").mkdir()
     os.mkfifo(tmp_path / "pipe.json")
-    for name in ("a.json", "pipe.json", "."):
-        if name != ".":
-            report = json.loads(run("grade", "--spec", task, "--answers", tmp_path / name, "--local")[1])
-            assert report["outcome"] == "not_gradable"
+    for name in ("link", "folders", "folder", "pipe"):
+        out = tmp_path / "out" / name
+        asked = ["grade", "--spec", task, "--answers", tmp_path / f"{name}.json", "--local", "-o", out]
+        assert run(*asked)[0] == 0
+        assert json.loads(out.read_bytes())["outcome"] == "not_gradable"
 
 
 BROKEN = {
