@@ -160,7 +160,7 @@ def test_gradescope_hides_tests_by_itself_and_students_are_told_where_they_stand
     results = loaded("hidden", "gradescope")
     assert [test["visibility"] for test in results["tests"]] == [*VISIBILITIES[:4], "hidden"]
     assert results["score"] == 3
-    assert results["output"] == "1 of the 1 tests shown at once are passed. 4 more are not shown yet."
+    assert results["output"] == "Tests shown at once: 1 of 1 passed. Others, shown later or never: 4."
     assert results["tests"][1]["output"] == "not correct\nsecret of b"
     assert loaded("partial", "gradescope")["output"].startswith("1.5 of 4 points.")
 
