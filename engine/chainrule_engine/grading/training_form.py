@@ -99,8 +99,9 @@ def _columns(reader: Reader, value: Any, path: Path) -> dict[str, Any]:
     return columns
 
 
-def _as_it_is(reader: Reader, value: Any, path: Path) -> Any:
-    return value
+def _graph(reader: Reader, value: Any, path: Path) -> Any:
+    # What is in it, the graph's own reader checks.
+    return reader.mapping(value, path, value if isinstance(value, dict) else (), "a graph")
 
 
 def _is_object(value: Any) -> bool:
@@ -125,7 +126,7 @@ _NETWORK = _record(
     },
 )
 _GRAPH_MODEL = _record(
-    "a graph model", {"graph": _as_it_is, "parameters": _list(_id), "loss": _id}, {"prediction": _or_null(_id)}
+    "a graph model", {"graph": _graph, "parameters": _list(_id), "loss": _id}, {"prediction": _or_null(_id)}
 )
 _NETWORK_DATA = _record(
     "the data",
