@@ -439,6 +439,18 @@ def test_the_same_task_changes_nothing(run, graded, task, tmp_path):
         assert path.read_bytes() == (tmp_path / "reports" / path.name).read_bytes()
 
 
+def test_what_was_regraded_can_be_regraded(run, graded, task, files, tmp_path):
+    assert run("regrade", "--spec", files("new.json", lenient()), *graded, "-o", tmp_path / "second")[0] == 0
+    asked = ["--answers", tmp_path / "answers", "--reports", tmp_path / "second", "--local", "-o", tmp_path / "third"]
+    status, out, _ = run("regrade", "--spec", task, *asked)
+    assert (status, out.splitlines()[-1]) == (0, b"3 of 4 scores change")
+    folders = ("reports", "second", "third")
+    first, second, third = (json.loads((tmp_path / name / "bob.json").read_bytes()) for name in folders)
+    assert third["regrade"]["supersedes"] == second["id"]
+    del third["regrade"]
+    assert third == first
+
+
 def test_a_service_is_told_what_a_regrade_supersedes(run, url, task, files, tmp_path):
     files("answers/ada.json", WRONG)
     files("answers/bob.json", {"value": 1.0})
@@ -562,6 +574,14 @@ def test_a_worker_grades_in_its_own_process(queue, tasks):
     assert [(result["correct"], result["score"]) for result in results] == [(True, 5), (False, 3), (False, 0)]
     for result in results:
         ElementTree.fromstring(result["msg"])
+    assert right.results == [
+        {
+            "correct": True,
+            "score": 5,
+            "msg": "<div><ul><li>value of y: 1 of 1. Correct.</li><li>∂y/∂a: 2 of 2. Correct.</li>"
+            "<li>∂y/∂b: 2 of 2. Correct.</li><li>Total: 5 of 5.</li></ul></div>",
+        }
+    ]
     assert PASSWORD not in done.stderr
     assert "gradients" not in done.stderr  # no answers in the log
 

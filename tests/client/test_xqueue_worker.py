@@ -1,6 +1,7 @@
 """The worker for Open edX's queues, against a server that speaks their protocol."""
 
 import json
+import random
 import threading
 
 import pytest
@@ -176,6 +177,28 @@ def test_what_somebody_else_has_answered_is_left(server, worker):
     counts = worker(grade).run(once=True)
     assert (counts.graded, counts.failed, counts.dead) == (0, 0, 0)
     assert item.results == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_breaks_on_the_way_every_submission_is_answered_and_always_the_same(server, worker, tmp_path, seed):
+    """A result may arrive twice, when its first arrival was not heard of; then both are equal."""
+    chance = random.Random(seed)
+    faults = [None, None, None, 500, 503, 429, "hang up", "lose", "refuse"]
+    server.patience = 0.0
+    items = [server.add(json.dumps({"value": number})) for number in range(12)]
+    for what in ("login", "get_submission", "put_result"):
+        server.faults[what] = [chance.choice(faults) for _ in range(60)]
+    one = worker(
+        lambda task, response, _: json.dumps({"correct": False, "score": json.loads(response)["value"], "msg": "<p/>"})
+    )
+    for _ in range(300):
+        one.run(once=True)
+        if all(item.results for item in items):
+            break
+    assert [{json.dumps(result) for result in item.results} for item in items] == [
+        {json.dumps({"correct": False, "score": number, "msg": "<p/>"})} for number in range(12)
+    ]
+    assert (one.counts.failed, letters(tmp_path)) == (0, [])
 
 
 def test_a_refusal_that_is_not_the_queues_loses_no_result(server, worker, tmp_path):

@@ -43,7 +43,7 @@ class Item:
 class Queue(ThreadingHTTPServer):
     """Serves `items`; one that is not answered comes again after `patience` seconds.
 
-    `faults` are for the next calls: path → list of statuses, "hang up", "refuse" or None (no fault).
+    `faults` are for the next calls: path → list of statuses, "hang up", "refuse", "lose" or None (no fault).
     """
 
     daemon_threads = True
@@ -110,13 +110,14 @@ class Handler(BaseHTTPRequestHandler):
         self.server.calls.append(f"{self.command} {what}")
         faults = self.server.faults.get(what, [])
         fault = faults.pop(0) if faults else None
+        self.loses = fault == "lose"
         if fault == "hang up":
             self.close_connection = True
             return
         if fault == "refuse":
             self.refuse()
             return
-        if fault is not None:
+        if fault not in (None, "lose"):
             self.reply(fault, "a fault", False)
             return
         cookies = SimpleCookie(self.headers.get("Cookie", ""))
@@ -156,6 +157,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, "Logged in", True, cookies)
 
     def reply(self, status, content, good, cookies=()):
+        if self.loses:  # it was done, and nobody hears of it
+            self.close_connection = True
+            return
         text = json.dumps({"return_code": 0 if good else 1, "content": content}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -149,6 +149,24 @@ def test_feedback_on_each_check(post):
     assert "6" not in wrong["message"]
 
 
+def test_the_whole_answer(post):
+    def item(name, title, pointer, points, message):
+        return {
+            "feedbackId": name,
+            "title": title,
+            "message": message,
+            "awardedPoints": points,
+            "criterion": {"criterionId": name, "name": title},
+            "target": {"artefactType": "OTHER", "locator": {"type": "json-pointer", "pointer": pointer}},
+        }
+
+    assert post(body({"value": -24.0, "gradients": {"a": 5.0}})) == [
+        item("value", "value of y", "/value", 1.0, "Correct."),
+        item("grad.a", "∂y/∂a", "/gradients/a", 0.0, "Not correct."),
+        item("grad.b", "∂y/∂b", "/gradients/b", 0.0, "No answer."),
+    ]
+
+
 SOLUTIONS = [
     {"value": {"graph": GRAPH}},
     {"value": GRAPH},
