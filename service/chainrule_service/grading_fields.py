@@ -24,12 +24,16 @@ from chainrule_service.fields import (
 )
 from chainrule_service.gradings import REPORT_ID
 
-_ID = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _IMPERSONAL = (
     "names, e-mail addresses and whatever else tells who somebody is have no place here; send an id that only your own "
     "side can trace back"
 )
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text may be the id of a submission or of a task: 1 to 200 printable characters."""
+    return 0 < len(text) <= 200 and text.isprintable()
 
 
 class SubmissionField(Field):
@@ -53,8 +57,8 @@ class SubmissionField(Field):
         ]
         given = {name: value[name] for name in ("id", "attempt") if value.get(name) is not None}
         if (text := given.get("id")) is not None:
-            if type(text) is not str or not _ID.fullmatch(text):
-                problems.append(Problem(("id",), "a string of 1 to 200 characters, without control characters"))
+            if type(text) is not str or not is_name(text):
+                problems.append(Problem(("id",), "a string of 1 to 200 printable characters is needed here"))
             elif _MAIL.fullmatch(text):
                 problems.append(Problem(("id",), f"this looks like an e-mail address: {_IMPERSONAL}"))
         if (attempt := given.get("attempt")) is not None:

@@ -530,7 +530,9 @@ def test_who_somebody_is_has_no_place_here(call, member):
     assert "have no place here" in fault["detail"]
 
 
-@pytest.mark.parametrize("identity", ["ada@example.com", " ", 7, "", "x" * 201, "a\nb", "a\x00", ["s"], True])
+@pytest.mark.parametrize(
+    "identity", ["ada@example.com", " ", 7, "", "x" * 201, "a\nb", "a\x00", "a\u202eb", ["s"], True]
+)
 def test_an_id_is_opaque_text(call, identity):
     if identity == " ":
         call(PATH, EXAMPLE | {"submission": {"id": identity}, "store": False})

@@ -14,7 +14,10 @@ from tests.service.databases import start
 from chainrule_engine.grading import Report, grade, read_task
 from chainrule_service.database import Database
 from chainrule_service.gradings import GRADINGS, Grading, Gradings
+from chainrule_service.settings import Settings
+from chainrule_service.store import Store
 from chainrule_service.task_cache import TaskCache
+from chainrule_service.upkeep import _Upkeep
 
 TASK = read_task({"id": "t", "evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x*x"}}})
 OTHER = read_task({"id": "t", "title": "2", "evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x*x"}}})
@@ -137,6 +140,17 @@ def test_the_oldest_are_swept_away(gradings, database):
         connection.execute(aged)
     gradings.sweep(90)
     assert [entry["submission"]["id"] for entry in gradings.page("", 5)] == ["new"]
+
+
+def test_the_upkeep_sweeps(database, gradings):
+    gradings.record("", [Grading(report("s"))])
+    with database.transaction() as connection:
+        connection.execute(sql.update(GRADINGS).values(created=GRADINGS.c.created - 3 * 86_400))
+    store = Store(database)
+    _Upkeep(store, Settings(limits={"retention_days": 4}), "host:1").do()
+    assert rows(gradings) == 1
+    _Upkeep(store, Settings(limits={"retention_days": 2}), "host:1").do()
+    assert rows(gradings) == 0
 
 
 def test_a_process_that_dies_after_the_answer_has_recorded_it(tmp_path):

@@ -27,7 +27,7 @@ from chainrule_service.exchange import (
     whole_number_parameter,
 )
 from chainrule_service.fields import JsonSchema, refuse
-from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest
+from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest, is_name
 from chainrule_service.grading_schemas import EXAMPLE, SCHEMAS
 from chainrule_service.gradings import OUTCOMES, REPORT_ID, Grading, Gradings
 from chainrule_service.problems import RequestError
@@ -37,7 +37,6 @@ blueprint = Blueprint("gradings", __name__, description="Answers against the rig
 __all__ = ["SCHEMAS", "blueprint"]
 
 _REQUEST, _BATCH = GradingRequest(), GradingBatchRequest()
-_NAME = r"[^\x00-\x1f\x7f]{1,200}"
 
 _AUDIENCE: JsonSchema = {
     "name": "audience",
@@ -273,8 +272,8 @@ def _choice(name: str, words: tuple[str, ...]) -> str:
 
 def _name(name: str) -> str:
     text = request.args[name]
-    if not re.fullmatch(_NAME, text):
-        detail = f"{name} must be 1 to 200 characters, none of them a control character"
+    if not is_name(text):
+        detail = f"{name} must be 1 to 200 printable characters"
         raise RequestError("invalid-request", detail, parameter=name)
     return text
 
