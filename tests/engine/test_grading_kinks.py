@@ -168,6 +168,24 @@ def test_kinks_of_a_batch() -> None:
     assert score(graph, {"gradients": {"x": [0.7, 1.0, 0.0]}}, kink="zero") == 0
 
 
+def test_the_staff_sees_what_is_admissible() -> None:
+    graph = {"inputs": {"x": 0.0, "y": 1.0}, "program": "z = relu(x) + y*y"}
+    checks = [
+        {"of": "gradients.x", "id": "x"},
+        {"of": ["gradients.x", "gradients.y"], "id": "both"},
+        {"of": "gradients.y", "id": "y"},
+        {"of": "gradients.x", "id": "zero", "kink": "zero"},
+    ]
+    report = grade(read_task({"evaluation": {"graph": graph}, "checks": checks}), {"gradients": {"x": 0.5}})
+    staff = report.to_dict("staff")["staff"]["checks"]
+    assert staff["x"]["interval"] == [0.0, 1.0]
+    assert staff["x"]["expected"] == 0.0
+    assert staff["x"]["abs_err"] == 0.0
+    assert staff["both"]["interval"] == [[0.0, 1.0], None]
+    assert "interval" not in staff["y"]
+    assert "interval" not in staff["zero"]
+
+
 def test_the_answer_that_is_no_number_is_not_admissible() -> None:
     assert score(RELU, {"gradients": {"x": "NaN"}}) == 0
     assert score(RELU, {"gradients": {"x": "Infinity"}}) == 0

@@ -187,7 +187,7 @@ TASKS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(TASKS), json_values | answers_like)
 def test_whatever_the_answers_are_there_is_a_report(asked: Task, answers: Any) -> None:
     report = grade(asked, answers)
@@ -826,7 +826,7 @@ def graded(draw: st.DrawFn) -> tuple[Task, dict[str, Any]]:
     return asked, answers
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(graded())
 def test_scores_hold_together(case: tuple[Task, dict[str, Any]]) -> None:
     asked, answers = case

@@ -90,6 +90,19 @@ def test_titles_and_ids() -> None:
     assert [check.title for check in several.checks] == ["value", "gradient of a"]
 
 
+def test_the_longest_ids() -> None:
+    a, b = "a" * 200, "b" * 200
+    found = task(graph={"inputs": {a: 1.0}, "nodes": [{"id": b, "op": "neg", "args": [a]}]})
+    assert found.checks[1].title == f"∂{b}/∂{a}"
+    assert read_task(found.to_dict()).checks == found.checks
+
+
+def test_what_a_task_costs() -> None:
+    assert task().cost < task(graph={"inputs": {"x": [1.0] * 100}, "program": "x*x"}).cost
+    assert task({"of": "value"}).cost_each < task().cost_each
+    assert task(training=TRAINING).cost_each > task({"of": "loss_history"}, training=TRAINING).cost_each
+
+
 def test_ids_with_dots_are_found() -> None:
     dotted = {"inputs": {"a.b": 1.0, "a": 2.0}, "nodes": [{"id": "o.1", "op": "mul", "args": ["a.b", "a"]}]}
     found = task({"of": "gradients.a.b"}, {"of": "values.o.1"}, {"of": "jacobian.o.1.a.b"}, graph=dotted)
@@ -131,7 +144,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({**GOOD, "training": TRAINING}, (), "not both"),
     ({**GOOD, "chekcs": []}, ("chekcs",), "did you mean checks"),
     ({**GOOD, "id": 7}, ("id",), "is a string"),
-    ({**GOOD, "title": "x" * 201}, ("title",), "200"),
+    ({**GOOD, "title": "x" * 501}, ("title",), "500"),
     ({**GOOD, "title": "a\nb"}, ("title",), "printable"),
     ({**GOOD, "engine": "latest"}, ("engine",), "0.1"),
     ({**GOOD, "engine": "99.0"}, ("engine",), "pinned"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 from chainrule_engine.grading.canonical import digest
 from chainrule_engine.grading.scoring import Earned, add_up
-from chainrule_engine.grading.tasks import PHASES, Group, tidy
+from chainrule_engine.grading.tasks import PHASES, Group, exact, tidy
 
 SCHEMA = "chainrule.report/1"
 AUDIENCES = ("student", "staff")
@@ -126,8 +125,3 @@ def totals(checks: list[dict[str, Any]], groups: list[dict[str, Any]], rounding:
             for score, most, passed in [scores.groups[group["id"]]]
         ],
     }
-
-
-def exact(number: float) -> Fraction:
-    """Return a number as its decimals say."""
-    return Fraction(repr(number))
