@@ -137,8 +137,6 @@ def test_it_needs_neither_server_nor_compiler_nor_network(task, files, tmp_path)
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("answers", [RIGHT, WRONG, {"value": "x"}], ids=["right", "wrong", "unreadable"])
 def test_in_process_and_over_http_the_bytes_are_the_same(run, url, task, files, name, answers):
-    if name == "mued":
-        pytest.skip("the format of a protocol that has a path of its own")
     file = files("a.json", answers)
     asked = ["grade", "--spec", task, "--answers", file, "--format", name, *OPTIONS.get(name, [])]
     local, remote = run(*asked, "--local"), run(*asked, "--url", url)

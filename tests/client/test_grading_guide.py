@@ -61,6 +61,7 @@ def shell(place, text):
     return subprocess.run(["sh", "-e", "-c", text], cwd=place, env=environ, capture_output=True, text=True, timeout=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "target", "text"), SHELL, ids=lambda value: value.strip()[:60])
 def test_what_is_to_be_typed_works(place, how, target, text):
     if "regrade" in text:
