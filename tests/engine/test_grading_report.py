@@ -373,6 +373,8 @@ def test_bands(number: float, score: float, borderline: bool) -> None:
     assert entry["score"] == score
     assert entry["passed"] is (score == 4)
     assert entry.get("borderline", False) is borderline
+    student = grade(task({"of": "gradients.a", **check}), {"gradients": {"a": number}}).to_dict()
+    assert "borderline" not in student["checks"][0]
 
 
 @pytest.mark.parametrize(
@@ -495,10 +497,13 @@ def test_requirements() -> None:
         ({"c": 5.0, "a": 37.0, "b": 10.0}, 1.5),
         ({"c": -12.0, "a": -14.0, "b": 10.0}, 1.0),  # nothing upstream is wrong: c counts, a and b do not follow
         ({"a": -14.0, "b": 10.0}, 0.0),
+        ({"c": 0.0, "a": 1.0, "b": 0.0}, 0.5),  # 0 follows from any 0, and earns nothing
+        ({"c": "Infinity", "a": "-Infinity", "b": "Infinity"}, 0.0),
+        ({"c": "NaN", "a": "NaN", "b": "NaN"}, 0.0),
         ({"c": -12.0, "a": 37.0, "b": -24.0}, 3.0),
     ],
 )
-def test_follow_through(gradients: dict[str, float], score: float) -> None:
+def test_follow_through(gradients: dict[str, Any], score: float) -> None:
     checks = [{"of": f"gradients.{name}", "follow_through": 0.5} for name in "abc"]
     report = grade(task(*checks), {"gradients": gradients})
     assert report.score == score

@@ -115,7 +115,7 @@ class _Grading:
         return {
             check.id
             for check in wrong
-            if all(key in following for key in check.keys)
+            if all(_counts(following.get(key)) for key in check.keys)
             and judge(check, self.task.truth, self.answers, following).passed
         }
 
@@ -190,6 +190,11 @@ def _submission(given: Mapping[str, Any]) -> dict[str, Any]:
     if not (type(attempt) is int and 0 < attempt < 2**53):
         attempt = None
     return {"id": name, "attempt": attempt}
+
+
+def _counts(following: float | None) -> bool:
+    """Tell whether a number that follows from others shows that they were worked with: 0 follows from any 0."""
+    return following is not None and math.isfinite(following) and following != 0.0
 
 
 def _is_empty(quantity: Any) -> bool:
