@@ -31,7 +31,7 @@ MAX_NODES, MAX_PAIR_NODES = 1_000, 150
 MAX_PAIR_STYLES = 6
 #: So many rules are run to find an order of the children that fits a student's numbers: for each mistake that shows
 #: according to it, and for all pairs with such a one.
-ORDER_WORK, PAIR_ORDER_WORK = 15_000, 30_000
+ORDER_WORK, PAIR_ORDER_WORK = 240_000, 30_000
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.
 PAIR_DIGITS = 3

@@ -14,6 +14,9 @@ from chainrule_engine.diagnosis.runs import RIGHT, Engine, Run
 from chainrule_engine.lazily import lazy
 from chainrule_engine.tape import Tape
 
+#: So many rules are run at most to find an order that fits, in each way of building the graph.
+STYLE_WORK = 200_000
+
 
 class Engines:
     """All mistaken engines for one graph."""
@@ -83,10 +86,13 @@ class Engines:
         names = tuple(one.name for one in mistakes)
         for engine, rules, values, distance in self._with(mistakes):
             start = engine.start("seeds")
+            share = Work(min(work.left, STYLE_WORK))
+            work.left -= share.left
             if mistake.assigns is not None:
-                gradients = survivors(engine.form, rules, start, accepts, work)
+                gradients = survivors(engine.form, rules, start, accepts, share)
             else:
-                gradients = arranged(engine.form, rules, mistake.order, start, accepts, work)
+                gradients = arranged(engine.form, rules, mistake.order, start, accepts, share)
+            work.left += share.left
             if gradients is not None:
                 yield Run(names, "children in a set", values, gradients, distance + 2)
 

@@ -196,40 +196,71 @@ def arranged(
 
     work   nothing more comes when none is left
     """
-    roots = [slot for slot in form.outputs if form.operations[slot]]
     if order == "every path" and _visits(form, form.children) > MAX_VISITS:
         return None
     pivots = _pivots(form, order, sensitive=False)
     moved = _moved(form, order, pivots)
     wanted = sorted(accepts, key=lambda slot: sum(bits >> slot & 1 for bits in moved.values()))
-    children = form.children
     for walk in ORDERS[order]:
+        search = _Search(form, rules, walk, start, work)
         fitting: list[tuple[int, ...]] = [()]
         decided: set[int] = set()
-        gradients: list[float] = []
-        checked: list[int] = []
-        for slot in wanted:
-            undecided = [pivot for pivot in pivots if moved[pivot] >> slot & 1 and pivot not in decided]
-            decided.update(undecided)
-            checked.append(slot)
-            before, fitting = fitting, []
-            for chosen in before:
-                for flipped in _subsets(undecided):
-                    slots = walk(roots, _turned(children, (*chosen, *flipped)))
-                    work.left -= len(slots)
-                    if work.left < 0:
-                        return None
-                    gradients = list(start)
-                    run(slots, rules, gradients)
-                    if all(accepts[known](gradients[known]) for known in checked):
-                        fitting.append((*chosen, *flipped))
+        for number, slot in enumerate(wanted):
+            open_ = [pivot for pivot in pivots if moved[pivot] >> slot & 1 and pivot not in decided]
+            if len(open_) > _FEW:
+                open_ = search.concerned(slot, fitting[0], open_)
+            decided.update(open_)
+            flips = [(*chosen, *flipped) for chosen in fitting[:_MOST_KEPT] for flipped in _subsets(open_)]
+            fitting = search.giving({known: accepts[known] for known in wanted[: number + 1]}, flips)
             if not fitting:
                 break
         else:
-            gradients = list(start)
-            run(walk(roots, _turned(children, fitting[0])), rules, gradients)
-            return gradients
+            return search.gradients(fitting[0])
     return None
+
+
+#: With more undecided orders, those that matter are found by trying each alone.
+_FEW = 7
+#: So many orders are kept that give what has been looked at; and so many are tried together at most.
+_MOST_KEPT, _MOST_OPEN = 32, 11
+
+
+class _Search:
+    """Runs of one engine with the children of some nodes turned round."""
+
+    def __init__(self, form: Form, rules: Rules, walk: Walk, start: Sequence[float], work: Work) -> None:
+        self._form, self._rules, self._walk, self._start, self._work = form, rules, walk, start, work
+        self._roots = [slot for slot in form.outputs if form.operations[slot]]
+
+    def gradients(self, flipped: Sequence[int]) -> list[float]:
+        """Return the gradients of all slots."""
+        slots = self._walk(self._roots, _turned(self._form.children, flipped))
+        self._work.left -= len(slots)
+        gradients = list(self._start)
+        run(slots, self._rules, gradients)
+        return gradients
+
+    def giving(self, accepts: Wanted, flips: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Return those that give what is wanted, one of those with the same gradients; none when no work is left."""
+        found: dict[tuple[float, ...], tuple[int, ...]] = {}
+        for flipped in flips:
+            gradients = self.gradients(flipped)
+            if self._work.left < 0:
+                return []
+            if all(is_wanted(gradients[slot]) for slot, is_wanted in accepts.items()):
+                found.setdefault(tuple(gradients), flipped)
+        return list(found.values())
+
+    def concerned(self, slot: int, chosen: tuple[int, ...], pivots: Sequence[int]) -> list[int]:
+        """Return the pivots that, turned round alone, change the gradient of a slot; at most _MOST_OPEN."""
+        found: dict[int, None] = {}
+        for others in ((), pivots):
+            base = self.gradients((*chosen, *others))[slot]
+            for pivot in pivots:
+                turned = {*others} ^ {pivot}
+                if pivot not in found and self._work.left > 0 and self.gradients((*chosen, *turned))[slot] != base:
+                    found[pivot] = None
+        return list(found)[:_MOST_OPEN]
 
 
 def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
