@@ -577,26 +577,88 @@ def test_a_check_that_the_right_answer_fails_is_refused():
     assert not found["publishable"]
 
 
-def test_of_a_training_only_the_checks_are_looked_at():
-    training = {
-        "model": {"inputs": 2, "layers": [2, 1], "activation": "tanh", "init": {"scheme": "lecture", "seed": 0}},
-        "data": {"inputs": [[1.0, 2.0], [0.5, -1.0]], "targets": [1.0, -1.0]},
-        "loss": {"name": "squared_error"},
-        "optimizer": {"name": "sgd", "learning_rate": 0.1},
-        "steps": 3,
+# -------------------------------------------------------------------------------------------------- trainings
+
+
+def training(steps, *checks, **more):
+    """The lecture's data and network, as in the facts that the project started from."""
+    spec = {
+        "model": {"inputs": 3, "layers": [4, 4, 1], "activation": "tanh", "init": {"scheme": "lecture", "seed": 0}},
+        "data": {
+            "inputs": [[2.0, 3.0, -1.0], [3.0, -1.0, 0.5], [0.5, 1.0, 1.0], [1.0, 1.0, -1.0]],
+            "targets": [1.0, -1.0, -1.0, 1.0],
+        },
+        "loss": {"name": "squared_error", "reduction": "sum"},
+        "optimizer": {"name": "sgd", "learning_rate": 0.05},
+        "steps": steps,
     }
-    relative = {"id": "loss", "of": "loss_history", "compare": {"mode": "sequence", "rtol": 1e-6, "atol": 0}}
-    found = check({"training": training, "checks": [relative]}).to_dict()
+    data = {"training": spec | more}
+    return asking(data, *checks) if checks else data
+
+
+#: Mistake → the first loss (from 1) in which it shows, by the table of measurements in the facts.
+SHOWS = {
+    "no_zero_grad": 3, "ascent": 2, "factor_two": 2, "bias_not_updated": 2, "last_sample": 2, "schedule": 3,
+}  # fmt: skip
+AT_ONCE = {"mean_for_sum", "half_loss", "no_bias", "bias_zero", "linear_output", "loss_after_update"}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_losses_show_what_they_are_known_to_show(steps):
+    strength = check(training(steps, {"of": "loss_history"})).strength
+    reasons = {m.name: m.reason for m in strength.missed}
+    assert set(strength.caught) >= AT_ONCE | {name for name, first in SHOWS.items() if first <= steps}
+    hidden = {name: first for name, first in SHOWS.items() if first > steps}
+    assert hidden.keys() <= reasons.keys()
+    for name, first in hidden.items():
+        assert reasons[name].kind == "too_few_losses"
+        assert reasons[name].why == f"it shows from loss {first} on, and {steps} are asked for"
+    # What cannot be done wrong here: the loss is a sum, the output is activated, there is no penalty and no momentum.
+    assert set(strength.not_applicable) == {"sum_for_mean", "activated_output", "no_l2", "no_momentum"}
+
+
+def test_too_few_losses_are_no_exercise():
+    short = check(training(2, {"of": "loss_history"}))
+    assert [problem.path for problem in short.problems] == [("training",)]
+    assert "no_zero_grad" in short.problems[0].detail
+    assert check(training(2, {"of": "loss_history"}), accept_undetected=["no_zero_grad", "schedule"]).publishable
+    assert check(training(3, {"of": "loss_history"})).publishable
+    # The parameters after the last update may show what the losses do not.
+    assert check(training(2)).publishable
+    assert {m.reason.kind for m in check(training(2)).strength.missed} == {"losses_alone"}
+
+
+def test_what_a_comparison_of_losses_hides():
+    wide = check(training(2, {"of": "loss_history", "compare": {"mode": "sequence", "rtol": 0.5, "atol": 0.1}}))
+    assert {m.name: m.reason.kind for m in wide.strength.missed}["bias_not_updated"] == "tolerance"
+    first = check(training(3, {"of": "loss_history.0"}))
+    assert {m.name: m.reason.kind for m in first.strength.missed}["ascent"] == "not_asked"
+    falling = check(training(3, {"of": "loss_history", "compare": {"mode": "monotone"}}))
+    assert "ascent" in falling.strength.caught
+    assert "half_loss" in {m.name for m in falling.strength.missed}
+
+
+@pytest.mark.parametrize(("steps", "more"), [(3, {"batch_size": 2, "batch_seed": 1}), (2000, {})])
+def test_what_is_not_tried_is_said(steps, more):
+    found = check(training(steps, {"of": "loss_history"}, **more))
+    assert found.strength is None
+    assert found.to_dict()["caught"] == []
+    assert [warning.path for warning in found.warnings] == [("training",)]
+
+
+def test_checks_of_a_training_are_looked_at():
+    relative = {"of": "loss_history", "compare": {"mode": "sequence", "rtol": 1e-6, "atol": 0}}
+    found = check(training(3, relative)).to_dict()
     assert [warning["pointer"] for warning in found["warnings"]] == ["#/checks/0/compare"]
-    assert (found["key"], found["caught"], found["suggestion"], found["publishable"]) == (None, [], None, True)
-    rising = {"id": "loss", "of": "loss_history", "compare": {"mode": "monotone", "order": "increasing"}}
-    assert not check({"training": training, "checks": [rising]}).publishable
+    assert (found["key"], found["suggestion"], found["extension"], found["publishable"]) == (None, None, None, True)
+    rising = {"of": "loss_history", "compare": {"mode": "monotone", "order": "increasing"}}
+    assert not check(training(3, rising)).publishable
 
 
 # --------------------------------------------------------------------------------------------------- suggestion
 
 
-@pytest.mark.parametrize("x", [-2.0, 0.0, 6.8813735870195432, 0.003, -451.5, 1e12, 1.5])
+@pytest.mark.parametrize("x", [-2.0, 0.0, 6.8813735870195432, 0.003, -451.5, 1e12, 1.5, 5e-324, -1.7e308])
 def test_numbers_near_another_are_round_and_near(x):
     found = list(round_numbers_near(x))
     assert found

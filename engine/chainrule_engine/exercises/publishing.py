@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from chainrule_engine.checking import check_gradients
+from chainrule_engine.diagnosis.loop_mistakes import LOOP_MISTAKES
 from chainrule_engine.diagnosis.mistakes import MISTAKES
 from chainrule_engine.errors import Path, Problem
 from chainrule_engine.exercises.errors import ExerciseError
 from chainrule_engine.exercises.extension import Extension, extend
+from chainrule_engine.exercises.loops import loop_strength
 from chainrule_engine.exercises.point import Point, points_of
 from chainrule_engine.exercises.reasons import REASONS
-from chainrule_engine.exercises.strength import Exercise, Missed, Strength
+from chainrule_engine.exercises.strength import Exercise, Strength
 from chainrule_engine.exercises.suggestion import Suggestion, suggest
 from chainrule_engine.grading import Task, lint, pointer, read_task, right_answers
 from chainrule_engine.grading.answers import read_answers
@@ -31,7 +33,7 @@ _POINTS_CHECKED = 20
 class ExerciseCheck:
     """What is to be known of an exercise before students see it.
 
-    strength    None for a training
+    strength    None for a training that is too large to be tried with mistakes
     key         the outcomes of the finite differences: {"passed", "checks"}; None for a training
     problems    why it should not be published; paths into the task
     warnings    what is probably not meant
@@ -83,8 +85,8 @@ def examine(
     suggestions        whether to look for better inputs, and for nodes to add
     program            whether the graph was sent as program text, which paths then lead to
 
-    Of a batch of points a mistake is caught if it is at any of them. Of a training only the checks are looked at, for
-    which it has to run.
+    Of a batch of points a mistake is caught if it is at any of them. Of a training, which runs
+    for it, the losses are what shows a mistake.
 
     Raises ExerciseError with the path ("accept_undetected", place) for a name that no mistake has.
     """
@@ -92,12 +94,19 @@ def examine(
     _read_accepted(accept_undetected)
     problems, warnings = _look_at_checks(task)
     if task.graph is None:
-        return ExerciseCheck(None, None, tuple(problems), tuple(warnings), None, None)
+        told = loop_strength(task)
+        if told is None:
+            warnings.append(
+                Problem(("training",), "known mistakes were not tried: the training is large, or draws batches")
+            )
+        else:
+            problems += _undetected(task, told, accept_undetected, program)
+        return ExerciseCheck(told, None, tuple(problems), tuple(warnings), None, None)
     points = points_of(task.graph, task.seeds)
     key, wrong = _check_key(task, points[:_POINTS_CHECKED], program)
     strength = Exercise(task).strength()
     problems += wrong
-    problems += _undetected(task, [m for m in strength.missed if m.name not in set(accept_undetected)], program)
+    problems += _undetected(task, strength, accept_undetected, program)
     suggestion = suggest(task, strength) if suggestions else None
     extension = extend(task, strength) if suggestions else None
     return ExerciseCheck(strength, key, tuple(problems), tuple(warnings), suggestion, extension)
@@ -107,9 +116,10 @@ def _read_accepted(names: object) -> None:
     if isinstance(names, str) or not isinstance(names, Collection):
         raise ExerciseError.at(("accept_undetected",), f"a list of mistakes is needed, and this is {describe(names)}")
     problems = []
+    known = MISTAKES | LOOP_MISTAKES
     for place, name in enumerate(names):
-        if not isinstance(name, str) or name not in MISTAKES:
-            hint = closest(name, MISTAKES) if isinstance(name, str) else ""
+        if not isinstance(name, str) or name not in known:
+            hint = closest(name, known) if isinstance(name, str) else ""
             problems.append(Problem(("accept_undetected", place), f"no mistake has this name{hint}"))
     if problems:
         raise ExerciseError(problems)
@@ -155,16 +165,16 @@ def _weighted(point: Point) -> Graph:
 # ---------------------------------------------------------------------------------------------- wrong engines
 
 
-def _undetected(task: Task, missed: Sequence[Missed], program: bool) -> list[Problem]:
+def _undetected(task: Task, strength: Strength, accepted: Collection[str], program: bool) -> list[Problem]:
     """Make a problem of each reason for which mistakes of the catalogue get full marks."""
     groups: dict[tuple[str, str | None, str], list[str]] = {}
-    for item in missed:
-        if item.matters:
+    for item in strength.missed:
+        if item.matters and item.name not in accepted:
             key = item.reason.kind, item.reason.node, item.reason.why
             groups.setdefault(key, []).append(item.name)
     problems = []
     for (kind, node, why), names in groups.items():
-        who = "an engine that has the mistake" if len(names) == 1 else "an engine that has one of the mistakes"
+        who = "whoever makes the mistake" if len(names) == 1 else "whoever makes one of the mistakes"
         detail = (
             f"{who} {', '.join(names)} gets full marks: {why}; {REASONS[kind].advice}, or list what is meant to go "
             "unnoticed in accept_undetected"
@@ -184,7 +194,8 @@ def _inputs_path(task: Task) -> Path:
 def _node_path(task: Task, node: str | None, program: bool) -> Path:
     """Return where a node is written; of a program, the program."""
     graph = task.graph
-    assert graph is not None
+    if graph is None:
+        return ("training",)
     if node is None:
         return _graph_path(task)
     if node in graph.inputs:

@@ -55,13 +55,15 @@ REASONS = {
     "order_coincides": Kind(False, "use an intermediate result both directly at the output and deep below it"),
     "one_level": Kind(False, "let the output be computed from results of other operations"),
     "not_asked": Kind(False, "ask for these numbers as well"),
+    "too_few_losses": Kind(False, "train for more steps"),
+    "losses_alone": Kind(False, "ask for more losses"),
     "tolerance": Kind(True, "compare more strictly, or choose inputs with which the numbers lie further apart"),
     "coincidence": Kind(True, "choose other inputs"),
 }
 
 
-#: Reasons for which a mistake may pass: it makes no difference in the graph, or only where a choice is accepted.
-HARMLESS = ("kink", "kink_accepted", "literal_exponent")
+#: Reasons for which a mistake may pass: it makes no difference, or a choice is accepted, or it may show elsewhere.
+HARMLESS = ("kink", "kink_accepted", "literal_exponent", "losses_alone")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ class Missed:
 
     @property
     def matters(self) -> bool:
-        """Whether an exercise that is to be published should not miss it: one of the 46, and not harmless."""
-        return MISTAKES[self.name].number is not None and self.reason.kind not in HARMLESS
+        """Whether an exercise that is to be published should not miss it: one of the 46 or of a loop, not harmless."""
+        known = MISTAKES.get(self.name)
+        return (known is None or known.number is not None) and self.reason.kind not in HARMLESS
 
     def to_dict(self) -> dict[str, Any]:
         """Write the wire's form."""
@@ -47,7 +48,7 @@ class Missed:
 
 @dataclass(frozen=True)
 class Strength:
-    """What an exercise can tell; the names of mistakes are those of `diagnosis.MISTAKES`, in its order.
+    """What an exercise can tell; mistakes are in the order of `diagnosis.MISTAKES`, or of LOOP_MISTAKES for a training.
 
     caught          no engine with this mistake gets full marks
     partly          name → how those engines work that get full marks though others with this mistake do not
