@@ -1,18 +1,17 @@
 """Gradings: from what was sent to reports, what they cost, and what is kept of them.
 
-One grading, a batch and a job of gradings go the same way: `read` or `read_batch` makes entries, each is graded by
-itself, and `conclude` compares regrades with what they supersede and records all together.
+One grading, a batch, and a job of gradings (`grading_jobs`) go the same way: `read` or `read_batch` makes entries, each
+is graded by itself, and `conclude` compares regrades with what they supersede and records all together.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from chainrule_engine.diagnosis import catalogue, histories
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import Report, Task, compare_reports, grade, read_task
 from chainrule_engine.grading.truth import TrainingTruth
@@ -24,15 +23,13 @@ from chainrule_service.gradings import Grading, Gradings
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
 from chainrule_service.task_cache import TaskCache
-from chainrule_service.training import Chunk
 
 _TASKS: TaskCache[Task] = TaskCache()
 _ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
-_CHUNK_SECONDS = 0.2
 
-#: In node evaluations: a report; the wrong runs of a graph, by its nodes squared; and the search for a submission's
-#: mistakes among them, by its nodes. Measured, roughly.
-_REPORT, _WRONG_RUNS, _LOOKING = 500, 10, 100
+#: In node evaluations, measured, roughly: a report; by the nodes of a graph its wrong runs, once, and the search among
+#: them for the mistakes of a submission, half of a class having some; a training's wrong runs, for each submission.
+_REPORT, _WRONG_RUNS, _LOOKING, _WRONG_TRAININGS = 500, 4_000, 300, 20
 
 ADVICE = "send fewer submissions, a smaller graph or a shorter training, or leave the diagnosis out"
 
@@ -214,14 +211,15 @@ class _Costs(NamedTuple):
 
 def _costs(task: Task) -> _Costs:
     if isinstance(task.truth, TrainingTruth):
-        return _Costs(task.truth.training.cost, _REPORT)
+        once = task.truth.training.cost
+        return _Costs(once, _REPORT + (min(_WRONG_TRAININGS * once, histories.MAX_WORK) if task.diagnose else 0))
     assert task.graph is not None
     nodes, points = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
-    diagnosing = task.diagnose and points == 1
-    return _Costs(
-        nodes * points + _WRONG_RUNS * nodes * nodes * diagnosing,
-        _REPORT + nodes * points + _LOOKING * nodes * diagnosing,
-    )
+    once, each = nodes * points, _REPORT + nodes * points
+    if task.diagnose and points == 1:
+        diagnosed = min(nodes, catalogue.MAX_PAIR_NODES)  # in larger graphs less is looked for
+        once, each = once + _WRONG_RUNS * diagnosed, each + _LOOKING * diagnosed
+    return _Costs(once, each)
 
 
 def work_of(entries: Sequence[Entry]) -> int:
@@ -309,55 +307,6 @@ def conclude(
         return done
     new = iter(gradings.record(of_owner, [each.grading() for each in done if isinstance(each, Graded)]))
     return [replace(each, new=next(new)) if isinstance(each, Graded) else each for each in done]
-
-
-# ------------------------------------------------------------------------------------------------------- jobs
-
-
-def run(entries: Sequence[Read], state: Mapping[str, Any] | None = None) -> Iterator[Chunk]:
-    """Grade the entries of a batch that are left, chunk by chunk; the last chunk has all reports, as staff sees them.
-
-    The loss of a step is the share of the points that its submission has lost.
-
-    Args:
-        entries: what `read_batch` returned.
-        state: that of the chunk after which to go on; None begins.
-    """
-    reports: list[dict[str, Any] | None] = list(state["reports"]) if state else []
-    while True:
-        before, until = len(reports), time.monotonic() + _CHUNK_SECONDS
-        for entry in entries[before:]:
-            reports.append(grade_one(entry).to_dict("staff") if isinstance(entry, Entry) else None)
-            if time.monotonic() > until:
-                break
-        losses = [math.nan if report is None else 1.0 - report["fraction"] for report in reports[before:]]
-        progress = {"step": len(reports), "steps": len(entries), "loss": losses[-1]}
-        kept = {"reports": reports}
-        ended = len(reports) == len(entries)
-        yield Chunk(len(reports), kept, progress, losses, result=kept if ended else None)
-        if ended:
-            return
-
-
-def result_of_job(
-    gradings: Gradings, of_owner: str, loaded: Mapping[str, Any], entries: Sequence[Read], reports: Sequence[Any]
-) -> dict[str, Any]:
-    """Record the reports of a job, and return its result: the answer to a batch.
-
-    Args:
-        gradings: where they are recorded.
-        of_owner: whose the job is.
-        loaded: its specification, as `GradingJobRequest` has loaded it.
-        entries: what `read_batch` made of that.
-        reports: the last result of `run`.
-
-    Raises:
-        DatabaseUnavailable: they cannot be recorded now; none was.
-    """
-    known = [entry for entry in entries if isinstance(entry, Entry)]
-    made = [Report.from_dict(report) for report in reports if report is not None]
-    done = conclude(gradings, of_owner, known, made, store=loaded["store"], reason=loaded["reason"])
-    return {"data": told(loaded, entries, done, loaded["audience"], loaded["phase"])}
 
 
 def told(

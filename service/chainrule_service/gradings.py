@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
-from chainrule_service import jsonio
+from chainrule_engine.grading import canonical
 from chainrule_service.database import METADATA, Database, clock
 from chainrule_service.store import iso
 
@@ -196,7 +196,7 @@ def _row(owner: str, grading: Grading) -> dict[str, Any]:
         "submission": report["submission"]["id"],
         "attempt": report["submission"]["attempt"],
         **{name: report[name] for name in ("outcome", "score", "max_score")},
-        "report": jsonio.dumps(report),
+        "report": canonical(report),
         "supersedes": supersedes,
         "reason": grading.reason,
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import LimitExceeded
-from chainrule_service import evaluation, grading, jsonio, training
+from chainrule_service import evaluation, grading, grading_jobs, jsonio, training
 from chainrule_service.data_fields import reading_under
 from chainrule_service.database import Database
 from chainrule_service.fields import Object
@@ -99,14 +99,14 @@ def _grading(spec: Any, settings: Settings, _: Room) -> Task:
         scopes.append(("staff", "a regrade, or a report for staff,"))
 
     def conclude(database: Database, owner: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        return grading.result_of_job(Gradings(database), owner, loaded, entries, result["reports"])
+        return grading_jobs.result_of(Gradings(database), owner, loaded, entries, result["reports"])
 
     return Task(
         "grading",
         spec,
         grading.work_of(known),
         grading.ADVICE,
-        lambda state, _: grading.run(entries, state),
+        lambda state, _: grading_jobs.run(entries, state),
         conclude=conclude,
         scopes=scopes,
     )

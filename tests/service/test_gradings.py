@@ -14,7 +14,7 @@ from tests.service.queued import until
 
 from chainrule_engine.grading import canonical, read_task
 from chainrule_engine.rendering import FORMATS
-from chainrule_service import grading, runner
+from chainrule_service import grading, grading_jobs, runner
 from chainrule_service.app import create_app
 from chainrule_service.database import Database
 from chainrule_service.grading_schemas import EXAMPLE
@@ -641,8 +641,10 @@ def test_a_job_of_gradings_is_checked_as_a_batch_is(call):
 def test_a_job_that_is_interrupted_goes_on_where_it_was(queue, monkeypatch):
     """Given back after each submission, it comes to the same result, and none is graded twice."""
     graded = []
-    monkeypatch.setattr(grading, "_CHUNK_SECONDS", 0.0)
-    monkeypatch.setattr(grading, "grade_one", lambda entry, _one=grading.grade_one: graded.append(entry) or _one(entry))
+    monkeypatch.setattr(grading_jobs, "_CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(
+        grading_jobs, "grade_one", lambda entry, _one=grading_jobs.grade_one: graded.append(entry) or _one(entry)
+    )
     job = queue.call("/v1/jobs", {"type": "grading", "spec": BATCH}, 202, headers={"Prefer": "respond-async"})
     stop = threading.Event()
     stop.set()
