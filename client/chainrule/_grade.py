@@ -16,9 +16,11 @@ from typing import Any
 
 from . import _files, _local
 from ._client import Client
-from ._errors import UnprocessableContentError
+from ._errors import APIResponseError, UnprocessableContentError
+from ._transport import decoded
 
 FAILED = 1
+SCHEMA = "chainrule.report/1"
 _SUFFIXES = {"application/json": ".json", "application/xml": ".xml", "text/plain": ".txt"}
 #: Formats of platforms that take a word on standard error for a crash of the grader.
 _SILENT = ("coderunner",)
@@ -119,6 +121,14 @@ def ask(
             raise
         # Too many of them, say: that is the student's to mend.
         return ask(client, task, _files.Unreadable(error.problem.detail), submission, form, **members)
+    # Something between here and the service may answer as well, with a page of its own.
+    if form.name == "json":
+        told = decoded(response)
+        is_result = isinstance(told, Mapping) and told.get("schema") == SCHEMA
+    else:
+        is_result = response.headers.get("Chainrule-Exit-Status", "").isdecimal()
+    if not is_result:
+        raise APIResponseError(f"{response.url} answered with no grading; is it a chainrule service?")
     status = int(response.headers.get("Chainrule-Exit-Status", "0"))
     return Result(response.content, response.headers["Content-Type"], status)
 

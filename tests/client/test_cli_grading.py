@@ -251,6 +251,17 @@ def test_whatever_breaks_the_platform_has_its_result(run, task, files, tmp_path,
         assert (status, json.loads(text)["score"]) == (0, 0)
 
 
+@pytest.mark.parametrize("name", ["json", "gradescope", "coursera"])
+@pytest.mark.parametrize("content", [b"<html>Please log in</html>", b'{"score": 1e9}', b"[]"])
+def test_what_another_server_answers_is_no_result(run, server, task, files, name, content):
+    server.answers = [(200, {"Content-Type": "application/json"}, content)]
+    asked = ["grade", "--spec", task, "--answers", files("a.json", RIGHT), "--format", name, "--url", server.url]
+    status, out, err = run(*asked)
+    assert content != out.strip()
+    assert "is it a chainrule service?" in err
+    assert status == (0 if name == "gradescope" else 1)
+
+
 @pytest.mark.slow
 def test_who_is_killed_leaves_a_result_behind(task, files, tmp_path):
     """A container ends at its limit of time without a word; then the result says so, and not nothing."""
