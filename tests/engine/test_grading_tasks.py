@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 from copy import deepcopy
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule_engine
+from chainrule_engine import grading
 from chainrule_engine.errors import MAX_PROBLEMS, EngineError, LimitExceeded
 from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task, right_answers
 from chainrule_engine.grading.tasks import Feedback
@@ -52,6 +54,12 @@ def refused(data: object, **limits: Any) -> list[tuple[tuple[str | int, ...], st
     with pytest.raises(TaskError) as caught:
         read_task(data, **limits)
     return [(problem.path, problem.detail) for problem in caught.value.problems]
+
+
+def test_the_example_of_the_package() -> None:
+    found = doctest.testmod(grading)
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 # ---------------------------------------------------------------------------------------------- what is left out
@@ -467,6 +475,8 @@ def test_a_good_task_has_nothing_questionable() -> None:
         ({"of": "value", "compare": {"mode": "threshold", "at_most": 3}}, GRAPH, "do not pass"),
         ({"of": "value"}, {"inputs": {"a": -1.0}, "program": "b = log(a)"}, "equal_nan"),
         ({"of": "gradients.x"}, KINKED, "at a kink"),
+        ({"of": "value"}, {"inputs": {"a": 1e-4}, "program": "a*a"}, "0 would be right"),
+        ({"of": "gradients.b", "compare": {"mode": "absolute", "atol": 30}}, GRAPH, "0 would be right"),
     ],
 )  # fmt: skip
 def test_what_is_questionable(check: dict[str, Any], graph: dict[str, Any], word: str) -> None:
