@@ -176,7 +176,7 @@ def test_the_weak_points_of_published_exercises_are_found(name):
 def test_the_node_and_the_number_are_named():
     found = check(PUBLISHED["(ab)(a + b)"][0]).to_dict()
     entry = next(entry for entry in found["missed"] if entry["name"] == "mul_no_up")
-    assert entry["why"] == "upstream is 1 at node d, because e = 1"
+    assert entry["why"] == "upstream is 1 at node d, because e = a + b = 1"
     assert entry["node"] == "d"
     assert entry["reason"] == "upstream_one"
     assert {"detail", "pointer"} == set(found["problems"][0])
@@ -186,7 +186,7 @@ def test_the_node_and_the_number_are_named():
     assert mixed["div_no_num"].why == "the numerator at s is 1"
     assert (mixed["mul_own"].node, mixed["div_no_num"].node, mixed["sin_no_up"].node) == ("p", "s", "r")
     by_exp = {m.name: m.reason for m in check(PUBLISHED["the same by exp"][0]).strength.missed}
-    assert by_exp["sub_sign"].why == "the second operand of sub(e, 1) is the number 1, which takes no gradient"
+    assert by_exp["sub_sign"].why == "the second operand of e - 1 is the number 1, which takes no gradient"
 
 
 #: What the suggested inputs (or the suggested seed) must catch.
@@ -517,6 +517,8 @@ def test_a_key_that_fails_its_own_check_is_refused(monkeypatch):
     assert problem.path == ("evaluation", "graph", "inputs", "b")
     assert "4.0" in problem.detail
     assert "5.0" in problem.detail
+    batch = check(program({"b": [2.0, 3.0], "c": 1.5}, "y = b*b + c"), suggestions=False)
+    assert [p.path for p in batch.problems][:2] == [("evaluation", "graph", "inputs", "b", k) for k in (0, 1)]
 
 
 @pytest.mark.parametrize("text", ["y = log(x)", "y = sqrt(x)*2", "y = x/(x + 1)"])

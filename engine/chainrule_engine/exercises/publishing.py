@@ -25,6 +25,8 @@ from chainrule_engine.graph import Graph, describe, unnamed
 from chainrule_engine.nodes import Node, Nodes
 from chainrule_engine.refusals import closest
 
+_GRAPH: Path = ("evaluation", "graph")
+_INPUTS: Path = (*_GRAPH, "inputs")
 #: Points of a batch whose gradients are compared with differences.
 _POINTS_CHECKED = 20
 
@@ -130,16 +132,17 @@ def _read_accepted(names: object) -> None:
 
 def _check_key(task: Task, points: Sequence[Point], program: bool) -> tuple[dict[str, Any], list[Problem]]:
     """Compare the gradients with central differences, at each point."""
+    assert task.graph is not None
     checks: list[dict[str, Any]] = []
     problems: list[Problem] = []
     for p, point in enumerate(points):
-        place = () if len(points) == 1 else (p,)
         for check in check_gradients(_weighted(point)).checks:
-            checks.append(check.to_dict() | ({"point": p} if place else {}))
+            checks.append(check.to_dict() | ({"point": p} if task.graph.points else {}))
             if check.outcome != "failed":
                 continue
             what = f"the gradient by {check.input} is {check.gradient!r}, and differences give {check.numeric!r}"
-            problems.append(Problem((*_inputs_path(task), check.input, *place), f"the key fails its own check: {what}"))
+            place = (p,) if isinstance(task.graph.inputs[check.input], list) else ()
+            problems.append(Problem((*_INPUTS, check.input, *place), f"the key fails its own check: {what}"))
         for name in point.graph.outputs:
             if not math.isfinite(point.value(name)):
                 problems.append(
@@ -183,26 +186,18 @@ def _undetected(task: Task, strength: Strength, accepted: Collection[str], progr
     return problems
 
 
-def _graph_path(task: Task) -> Path:
-    return ("evaluation", "graph")
-
-
-def _inputs_path(task: Task) -> Path:
-    return (*_graph_path(task), "inputs")
-
-
 def _node_path(task: Task, node: str | None, program: bool) -> Path:
     """Return where a node is written; of a program, the program."""
     graph = task.graph
     if graph is None:
         return ("training",)
     if node is None:
-        return _graph_path(task)
+        return _GRAPH
     if node in graph.inputs:
-        return (*_inputs_path(task), node)
+        return (*_INPUTS, node)
     if program:
-        return (*_graph_path(task), "program")
-    return (*_graph_path(task), "nodes", graph.nodes.slots[node] - graph.nodes.first)
+        return (*_GRAPH, "program")
+    return (*_GRAPH, "nodes", graph.nodes.slots[node] - graph.nodes.first)
 
 
 # ------------------------------------------------------------------------------------------------- tolerances

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from chainrule_engine.diagnosis.mistakes import Mistake
 from chainrule_engine.exercises.point import Place, Point
 from chainrule_engine.exercises.wrong import WrongEngines
-from chainrule_engine.graph import Graph, Numbers
+from chainrule_engine.graph import Graph, Numbers, is_named
 from chainrule_engine.nodes import Node, Nodes
 from chainrule_engine.operations import OPERATIONS
 
@@ -203,7 +203,8 @@ def _factor_of_one(place: Place, point: Point) -> str:
     if len(users) != 1 or users[0].op != "mul" or users[0].upstream != 1.0:
         return ""
     others = [name for name in users[0].operands if name not in (None, place.id)]
-    return f", because {others[0]} = 1" if others else ""
+    made = [f" = {other.formula}" for other in point.places if other.id in others and is_named(other.id)]
+    return f", because {others[0]}{''.join(made)} = 1" if others else ""
 
 
 def _with(place: Place, k: int, number: float) -> Place:
