@@ -30,6 +30,7 @@ from ._errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
+from ._files import read_json
 from ._xqueue import Pulled, QueueError, Superseded, Unreadable, XQueue
 
 #: Returns the body of the result, given the task, the student's text and the id of the submission.
@@ -39,7 +40,6 @@ ATTEMPTS = 5  # of one submission, before it is a dead letter
 PUTS = 5  # of one result, before it is left to the next time that the submission comes
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds
 _REMEMBERED = 10_000  # submissions that have failed; beyond, the one that failed the longest ago is forgotten
-_TASK_BYTES = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
 #: What keeps every submission from being graded, not this one.
 _EVERYBODYS = (
@@ -82,11 +82,9 @@ class Tasks:
             state = (found.st_mtime_ns, found.st_size)
             seen = self._read.get(path)
             if seen is None or seen[0] != state:
-                if found.st_size > _TASK_BYTES:
-                    raise TaskMissing(f"{path} has {found.st_size:,} bytes; at most {_TASK_BYTES:,} are read")
-                seen = self._read[path] = (state, json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, OSError, RecursionError) as error:
-            raise error if isinstance(error, TaskMissing) else TaskMissing(f"{path}: {error}") from None
+                seen = self._read[path] = (state, read_json(str(path)))
+        except (ValueError, OSError) as error:
+            raise TaskMissing(str(error)) from None
         return seen[1]
 
 
