@@ -170,7 +170,7 @@ class Catalogue:
         known = {tuple(run.gradients[:size]) for run in self._singles}
         runs = []
         for pair in combinations(self._telling, 2):
-            if _ASSIGN in pair and any(mistake.operations for mistake in pair):
+            if any(one is _ASSIGN for one in pair) and any(one.operations for one in pair):
                 continue  # for these an order is chosen that fits
             for run in self._engines.runs(pair, few=True, styles=MAX_PAIR_STYLES):
                 gradients = tuple(run.gradients[:size])

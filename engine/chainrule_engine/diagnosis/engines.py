@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from chainrule_engine.diagnosis.forms import Form, occurring, styles
+from chainrule_engine.diagnosis.forms import Form, Style, occurring, styles
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
 from chainrule_engine.diagnosis.orders import arranged
 from chainrule_engine.diagnosis.overwriting import survivors
@@ -113,19 +113,28 @@ class Engines:
                 continue
             seen.add(key)
             distance = len(style) if in_the_pass else sum(map(bool, shown))
-            for wraps in (False, True) if sided else (False,):
+            for wraps in (False, True) if sided and self._has_left_literal(style) else (False,):
                 engine = self._engine(number, wraps, mistakes)
                 rules = engine.rules(mistakes)
                 if rules is None:
                     return
                 yield engine, rules, engine.form.values if wrong else None, distance + wraps
 
+    def _has_left_literal(self, style: Style) -> bool:
+        """Whether a number stands on the left of + or *."""
+        inputs = len(self._tape.graph.inputs)
+        literals = range(inputs, inputs + len(self._tape.literals))
+        return not style.keys().isdisjoint(("tanh", "sigmoid")) or any(
+            operation.name in ("add", "mul") and args[0] in literals for _, operation, args in self._tape.instructions
+        )
+
     def _occurs(self, mistake: Mistake, style: int) -> bool:
         key = mistake.name, style
         if key not in self._occurring:
-            # Those beside the 46 only in what the graph itself has.
-            made = occurring(self._present, self._styles[style]) if mistake.number else self._present
-            made -= self._styles[style].keys()
+            made = occurring(self._present, self._styles[style]) - self._styles[style].keys()
+            if not mistake.number:
+                # Those beside the 46 only in what the graph itself has.
+                made &= self._present if mistake.operations or not style else frozenset[str]()
             needs = mistake.operations, mistake.assigns
             self._occurring[key] = all(not needed or not made.isdisjoint(needed) for needed in needs)
         return self._occurring[key]

@@ -150,7 +150,7 @@ def sequences(form: Form, order: str, *, sensitive: bool = False, mixtures: int 
     if order == "every path":
         operations = form.operations
         repeated = [tuple(a for a in args if operations[a]) for args in form.args]
-        if _visits(form, repeated) <= MAX_VISITS:
+        if repeated != children and _visits(form, repeated) <= MAX_VISITS:
             slots = tuple(_every_path(roots, repeated))
             found.setdefault(slots, Sequenced("children in a list", slots, 1))
     return list(found.values())

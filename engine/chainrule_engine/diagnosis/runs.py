@@ -12,6 +12,8 @@ from chainrule_engine.diagnosis.passes import Rule, Rules, run, run_assigning
 
 #: So many mixtures of orders are tried where these cannot be chosen to fit.
 MIXTURES = 12
+#: So many rules are run at most for two mistakes together.
+MAX_PAIR_VISITS = 300
 
 
 class Run(NamedTuple):
@@ -132,6 +134,8 @@ class Engine:
                     different.setdefault(tuple(self.execute(self.form.rules, plan)), plan)
                 plans = list(different.values())
             self._plans[key] = plans
+        if len(mistakes) > 1:
+            return [plan for plan in self._plans[key] if len(plan.slots) <= MAX_PAIR_VISITS]
         return self._plans[key]
 
     def _made(
