@@ -7,17 +7,21 @@ import hashlib
 import itertools
 import json
 import sqlite3
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.service.queued import until
 
-from chainrule_engine.grading import canonical, read_task
+from chainrule_engine.exercises import generate
+from chainrule_engine.grading import canonical, grade, read_task
 from chainrule_engine.rendering import FORMATS
 from chainrule_service import grading, grading_jobs, runner
 from chainrule_service.app import create_app
-from chainrule_service.database import Database
+from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.grading_schemas import EXAMPLE
+from chainrule_service.gradings import Gradings
 from chainrule_service.keys import SCOPES, Keys
 from chainrule_service.settings import Settings
 from chainrule_service.training import NETWORK_EXAMPLE
@@ -223,6 +227,30 @@ def test_the_second_submission_of_a_task_reads_and_computes_nothing(call, monkey
     for name in "abc":
         call(PATH, submission(name, task=task, store=False))
     assert reads == [1]
+
+
+def test_many_threads_grade_one_task_as_one_does(app):
+    """What a task computes when it is first asked for, many ask for at once."""
+    exercise = generate(11, nodes=12, inputs=4)
+    names, wrong = list(exercise["inputs"]), range(24)
+
+    def body(title, number):
+        answers = {"value": number, "gradients": {name: number + place for place, name in enumerate(names)}}
+        return {"task": {"title": title, "evaluation": {"graph": exercise}}, "answers": answers, "store": False}
+
+    def ask(number):
+        return app.test_client().post(f"{PATH}?audience=staff", json=body("threads", number)).json
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            together = list(threads.map(ask, wrong))
+    finally:
+        sys.setswitchinterval(interval)
+    for number, report in zip(wrong, together, strict=True):
+        alone = grade(read_task(body("threads", number)["task"]), body("threads", number)["answers"])
+        assert report == json.loads(canonical(alone.to_dict("staff")))
 
 
 def test_limits_are_part_of_what_is_remembered(call, call_with):
@@ -657,4 +685,23 @@ def test_a_job_that_is_interrupted_goes_on_where_it_was(queue, monkeypatch):
         job = until(lambda: (j := queue.call(f"/v1/jobs/{job['id']}"))["state"] == "succeeded" and j, "it ends")
     assert len(graded) == 6
     assert job["result"] == queue.call(f"{PATH}/batch", BATCH)
+    assert len(queue.call(PATH)["data"]) == 6
+
+
+def test_a_job_whose_reports_cannot_be_recorded_is_done_again(queue, monkeypatch):
+    record, away = Gradings.record, [True]
+
+    def recorded(*arguments):
+        if away.pop() if away else False:
+            raise DatabaseUnavailable("for a moment")
+        return record(*arguments)
+
+    monkeypatch.setattr(Gradings, "record", recorded)
+    job = queue.call("/v1/jobs", {"type": "grading", "spec": BATCH}, 202, headers={"Prefer": "respond-async"})
+    claim = queue.store.claim("worker:1", 0.1)
+    assert runner.run(claim, queue.store, queue.service.settings, threading.Event()) == runner.LOST
+    assert queue.call(f"/v1/jobs/{job['id']}")["result"] is None
+    with queue.working():
+        job = until(lambda: (j := queue.call(f"/v1/jobs/{job['id']}"))["state"] == "succeeded" and j, "it ends")
+    assert job["attempts"] == 2
     assert len(queue.call(PATH)["data"]) == 6
