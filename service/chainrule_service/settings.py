@@ -101,7 +101,7 @@ _TABLE = (
         "work_per_day",
         100_000_000_000,
         10**15,
-        "estimated work of the evaluations, gradient checks, gradings and jobs of one API key in a day, in the unit of job_work",
+        "estimated work of the evaluations, checks, gradings and jobs of one API key in a day, in the unit of job_work",
     ),
     Limit("page_items", 100, 1_000, "jobs, or gradings, on one page of a list"),
     Limit(
