@@ -347,6 +347,22 @@ def test_a_bad_one_does_not_hold_up_the_others(server, worker):
     assert one.counts.failed == 1  # held for a while, however often it is served
 
 
+def test_many_bad_ones_do_not_either(server, worker):
+    for _ in range(30):
+        server.add("x", payload={"grader": "no such task"})
+        server.add("x", payload="no task at all")
+    good = server.add('{"value": 4}')
+    one = worker(attempts=1)
+
+    def pause(*_):
+        assert len(good.results) == 1
+        one.stop.set()
+
+    one._pause = pause
+    one.run()
+    assert (one.counts.graded, one.counts.dead) == (1, 60)
+
+
 PASSING = [APIConnectionError("away"), RateLimitError(Problem(429, detail="later"))]
 
 
