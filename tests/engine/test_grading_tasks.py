@@ -206,6 +206,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({**GOOD, "groups": [{"id": "g"}]}, ("groups", 0), "no check"),
     ({**with_check(group="g"), "groups": [{"id": "g"}, {"id": "g"}]}, ("groups", 1, "id"), "before"),
     ({**with_check(group="g", points=0), "groups": [{"id": "g", "points": 2}]}, ("groups", 0, "points"), "nothing"),
+    ({**with_check(group="g"), "groups": [{"id": "g", "points": 0}]}, ("groups", 0, "points"), "more than 0"),
     ({**with_check(points=0.5), "rounding": "floor"}, ("rounding",), "whole"),
     ({**with_check(points=0.5), "rounding": "largest_remainder"}, ("checks", 0, "points"), "whole"),
     (
@@ -311,6 +312,34 @@ def test_whatever_is_sent_is_read_or_refused(data: object) -> None:
     assert found.checks
 
 
+RICH: dict[str, Any] = {
+    "id": "q1",
+    "title": "Backprop by hand",
+    "engine": "0.1",
+    "evaluation": {"graph": GRAPH, "seeds": {"L": 2.0}},
+    "checks": [
+        {"of": "value", "points": 0.1, "compare": "sigfig4", "bands": [FULL, {"within": 2, "credit": 0.5}]},
+        {"of": ["gradients.a", "gradients.b"], "id": "both", "credit": "fraction", "requires": ["value"], "group": "g"},
+        {"of": "gradients.c", "kink": "zero", "follow_through": 0.5, "visibility": "hidden", "number": "1.1"},
+        {"of": "values.c", "compare": {"mode": "range", "low": -7}},
+    ],
+    "groups": [{"id": "g", "title": "Gradients", "rule": "all_or_nothing", "cap": 3, "points": 4}],
+    "feedback": {"level": "full", "attempts": [{"from": 1, "level": "pass_fail"}, {"from": 3, "level": "hint"}]},
+    "diagnose": False,
+}  # fmt: skip
+#: And what goes with none of that.
+ROUNDED: dict[str, Any] = {
+    **GOOD,
+    "checks": [
+        {"of": "value", "points": 2, "group": "g", "compare": {"mode": "any_of", "values": [1, 2.5]}},
+        {"of": "gradients.a", "group": "g", "compare": {"mode": "isclose", "rtol": 0.01, "atol": 0}},
+        {"id": "d", "of": ["gradients.a", "gradients.b"], "compare": {"mode": "direction"}, "number": "2"},
+    ],
+    "groups": [{"id": "g", "points": 6}],
+    "rounding": "largest_remainder",
+    "feedback": "pass_fail",
+}
+
 FULL_TRAINING: dict[str, Any] = {
     **TRAINING,
     "model": {**TRAINING["model"], "activation": ["tanh", "relu"], "output_activation": None},
@@ -347,11 +376,11 @@ def places(data: Any) -> list[tuple[str | int, ...]]:
 
 
 @st.composite
-def faulty_trainings(draw: st.DrawFn) -> Any:
-    """A training in which something has been put in another's place."""
-    data = deepcopy(draw(st.sampled_from([FULL_TRAINING, GIVEN_TRAINING, CURVE])))
+def faulty(draw: st.DrawFn, sound: list[Any]) -> Any:
+    """One of these in which something has been put in another's place."""
+    data = deepcopy(draw(st.sampled_from(sound)))
     path = draw(st.sampled_from(places(data)))
-    junk = draw(json_values | st.sampled_from([-1, 0, 0.5, 10**30, 3, "sgd", {}, [], [[]], [None]]))
+    junk = draw(json_values | st.sampled_from([-1, 0, 0.5, 10**30, 3, "sgd", "g", "value", {}, [], [[]], [None]]))
     if not path:
         return junk
     place = data
@@ -365,13 +394,27 @@ def faulty_trainings(draw: st.DrawFn) -> Any:
 
 
 @settings(max_examples=400, deadline=None)
-@given(faulty_trainings())
+@given(faulty([FULL_TRAINING, GIVEN_TRAINING, CURVE]))
 def test_a_training_is_refused_or_runs(data: Any) -> None:
     try:
         found = read_task({"training": data}, max_nodes=100, max_work=10**4)
     except EngineError:
         return
     assert grade(found, right_answers(found)).max_score == 2
+
+
+@settings(max_examples=400, deadline=None)
+@given(faulty([RICH, ROUNDED, {"training": CURVE, "checks": [{"of": "loss_history", "credit": "prefix"}]}]))
+def test_a_task_is_refused_or_grades(data: Any) -> None:
+    try:
+        found = read_task(data, max_nodes=100, max_work=10**4)
+    except EngineError:
+        return
+    report = grade(found, right_answers(found), diagnose=False)
+    assert report.outcome == "graded"
+    again = read_task(json.loads(json.dumps(found.to_dict())))
+    assert again.digest == found.digest
+    assert grade(again, right_answers(again), diagnose=False).to_dict("staff") == report.to_dict("staff")
 
 
 @pytest.mark.parametrize("data", [FULL_TRAINING, GIVEN_TRAINING, TRAINING, CURVE])
@@ -396,22 +439,6 @@ def test_too_many_parameters() -> None:
 
 
 # -------------------------------------------------------------------------------------------- the same once more
-
-RICH: dict[str, Any] = {
-    "id": "q1",
-    "title": "Backprop by hand",
-    "engine": "0.1",
-    "evaluation": {"graph": GRAPH, "seeds": {"L": 2.0}},
-    "checks": [
-        {"of": "value", "points": 0.1, "compare": "sigfig4", "bands": [FULL, {"within": 2, "credit": 0.5}]},
-        {"of": ["gradients.a", "gradients.b"], "id": "both", "credit": "fraction", "requires": ["value"], "group": "g"},
-        {"of": "gradients.c", "kink": "zero", "follow_through": 0.5, "visibility": "hidden", "number": "1.1"},
-        {"of": "values.c", "compare": {"mode": "range", "low": -7}},
-    ],
-    "groups": [{"id": "g", "title": "Gradients", "rule": "all_or_nothing", "cap": 3, "points": 4}],
-    "feedback": {"level": "full", "attempts": [{"from": 1, "level": "pass_fail"}, {"from": 3, "level": "hint"}]},
-    "diagnose": False,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [RICH, GOOD, {"training": TRAINING}, {"training": CURVE, "rounding": "floor"}])

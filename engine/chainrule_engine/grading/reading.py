@@ -222,6 +222,10 @@ class _TaskReader(Reader):
         number = self.number(data, path, least=0, most=MAX_POINTS)
         return Fraction(0) if number is None else exact(number)
 
+    def some_points(self, data: object, path: Path) -> Fraction:
+        number = self.number(data, path, above=0.0, most=MAX_POINTS)
+        return Fraction(1) if number is None else exact(number)
+
     # ------------------------------------------------------------------------------------- groups and the whole
 
     def groups(self, data: object) -> list[Group]:
@@ -236,7 +240,7 @@ class _TaskReader(Reader):
                     title=title or name,
                     rule=self.word(fields, path, "rule", GROUP_RULES, "sum"),
                     cap=self.optional(fields, "cap", self.points_of, *path),
-                    points=self.optional(fields, "points", self.points_of, *path),
+                    points=self.optional(fields, "points", self.some_points, *path),
                 )
             )
         self.ids(groups, "groups")
