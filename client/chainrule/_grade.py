@@ -218,7 +218,9 @@ def _submission(options: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"{options.metadata} is not Gradescope's submission_metadata.json")
         if isinstance(data.get("id"), int | str):
             told["id"] = str(data["id"])
-        told["attempt"] = len(data.get("previous_submissions", [])) + 1
+        # Where the grader broke, no attempt was used.
+        before = data.get("previous_submissions", [])
+        told["attempt"] = 1 + sum(not (isinstance(one, dict) and one.get("autograder_error") is True) for one in before)
     given = {"id": options.submission, "attempt": options.attempt}
     return told | {name: value for name, value in given.items() if value is not None}
 

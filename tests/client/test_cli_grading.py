@@ -311,7 +311,11 @@ METADATA = {
     "assignment": {"title": "HW", "total_points": "20.0"},
     "submission_method": "upload",
     "users": [{"email": "ada@example.org", "id": 9, "name": "Ada Lovelace"}],
-    "previous_submissions": [{"score": 1.0, "autograder_error": False}, {"score": 2.0, "results": {"tests": []}}],
+    "previous_submissions": [
+        {"score": 1.0, "autograder_error": False},
+        {"score": 0.0, "autograder_error": True},
+        {"score": 2.0, "results": {"tests": []}},
+    ],
 }
 
 

@@ -548,3 +548,30 @@ def test_the_other_commands(post, service):
     assert docs.mimetype == "text/markdown"
     assert "`answer`" in docs.text
     assert post({}, command="fly")["error"]["message"] == "Unknown command 'fly'."
+
+
+CANARY = {"inputs": {"a": 1.7, "b": -0.9}, "program": "c = a*b\nd = c + a\ny = d*c*tanh(b)"}
+
+
+@pytest.mark.parametrize("level", ["pass_fail", "hint", "full"])
+@pytest.mark.parametrize("factor", [0.0, -1.0, 2.0, 0.5, 1.01, 1.0001, 10.0, 1e6])
+def test_no_answer_to_students_holds_a_right_number(service, post, level, factor):
+    right = service.test_client().post("/v1/evaluations", json={"graph": CANARY}).json
+    expected = {"y": right["value"], **{name: right["gradients"][name] for name in ("a", "b")}}
+    given = {
+        "value": factor * expected["y"], "gradients": {name: factor * expected[name] + 1e-3 for name in ("a", "b")},
+    }  # fmt: skip
+    checks = [
+        {"id": name, "of": of, "points": 1, "compare": {"mode": "allclose", "rtol": 1e-9, "atol": 0.0}}
+        for name, of in (("y", "value"), ("a", "gradients.a"), ("b", "gradients.b"))
+    ]
+    task = {"evaluation": {"graph": CANARY}, "checks": checks, "feedback": level}
+    answers = [
+        post(body(given, solution={"value": task})),
+        post({"response": given, "answer": task, "params": {"cases": [{"answer": given, "feedback": "no"}]}}),
+        post({"response": given["value"], "answer": expected["y"]}),
+    ]
+    text = json.dumps(answers).replace(json.dumps(given["value"]), "")
+    for number in expected.values():
+        assert f"{abs(number):.3f}" not in text
+        assert f"{abs(number):.2g}" not in text.replace("1e-", "")
