@@ -39,7 +39,7 @@ OPTIONS = {"lti-ags": ["--option", "user=42", "--option", "timestamp=2026-11-30T
 #: Runs the command where neither a web server nor a compiler is installed, and any connection is an error.
 ALONE = """
 import socket, sys
-for name in ("gunicorn", "numba", "llvmlite", "celery", "psycopg"):
+for name in ("gunicorn", "numba", "llvmlite", "numpy", "celery", "psycopg", "alembic", "structlog"):
     sys.modules[name] = None
 def refuse(*_, **__):
     raise AssertionError("there is no network here")
