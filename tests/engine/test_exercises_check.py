@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.engine import wrong_engine
+from tests.engine.random_exercises import exercise
 from tests.engine.strategies import tame_graphs, wire_graphs
 
 from chainrule_engine.checking import GradientCheck, InputCheck
@@ -222,6 +224,48 @@ def test_what_is_suggested_mends_them(name):
     assert after.strength == examine(suggestion.applied_to(task)).strength
 
 
+def by_another_engine(task, mistake):
+    """What classes written apart from the engine, with this mistake, get for their answers: fractions of full marks."""
+    graph = task.graph.to_dict()
+    found = set()
+    for order in (None, 1, 2, 3, 4):
+        try:
+            numbers = wrong_engine.hand_in(graph, wrong_engine.Student(frozenset({mistake}), order=order))
+        except wrong_engine.NoAnswer:
+            continue
+        gradients = {name: numbers[f"gradients.{name}"] for name in graph["inputs"]}
+        report = grade(task, {"value": numbers["value"], "gradients": gradients}, diagnose=False)
+        found.add(report.to_dict("staff")["fraction"])
+    return found
+
+
+def agree_with_another_engine(task):
+    strength = examine(task, suggestions=False).strength
+    for mistake in wrong_engine.MISTAKES:
+        fractions = by_another_engine(task, mistake) if mistake not in strength.not_applicable else set()
+        if mistake in strength.caught:
+            assert 1 not in fractions, mistake
+        elif mistake not in strength.partly:
+            assert fractions <= {1}, mistake
+
+
+@pytest.mark.parametrize("name", [name for name, (_, (_, _), _) in PUBLISHED.items() if "2 points" not in name])
+def test_an_engine_of_others_passes_where_it_is_said_to(name):
+    task = read_task(PUBLISHED[name][0])
+    agree_with_another_engine(task)
+    found = examine(task)
+    if found.extension is not None:
+        agree_with_another_engine(found.extension.applied_to(task))
+    if found.suggestion is not None and not found.suggestion.seeds:
+        agree_with_another_engine(found.suggestion.applied_to(task))
+
+
+@pytest.mark.slow
+def test_an_engine_of_others_passes_random_exercises_where_it_is_said_to():
+    for seed in range(100):
+        agree_with_another_engine(read_task({"evaluation": {"graph": exercise(seed)}}))
+
+
 def test_where_inputs_do_not_help_there_is_advice_and_no_suggestion():
     found = check(PUBLISHED["L = (ab + c) f"][0])
     assert found.suggestion is None
@@ -426,7 +470,9 @@ def test_missed_is_what_grading_gives_full_marks(graph):
         if mistake.name in strength.not_applicable:
             continue
         fractions = set()
-        for wrong in WrongEngines(point).runs(mistake):
+        engines = WrongEngines(point)
+        lucky = engines.lucky(mistake, graph.inputs) if mistake.name in strength.partly else None
+        for wrong in [*engines.runs(mistake), *([lucky] if lucky else [])]:
             outputs = [wrong.values[name] for name in graph.outputs]
             answers = {
                 "value": outputs[0] if graph.single else outputs,

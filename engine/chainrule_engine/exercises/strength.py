@@ -97,7 +97,7 @@ class Exercise:
         caught, partly, missed = [], {}, []
         same: dict[tuple[str, ...], dict[str, None]] = {}
         for mistake in self.mistakes:
-            runs = [list(sheet.engines.runs(mistake)) for sheet in self.sheets]
+            runs = [list(sheet.runs(mistake)) for sheet in self.sheets]
             marks = [
                 [sheet.gives_full_marks(sheet.answers(wrong)) for wrong in found]
                 for sheet, found in zip(self.sheets, runs, strict=True)
@@ -141,6 +141,8 @@ class _Sheet:
         self.task = replace(task, truth=self.truth)
         self.engines = WrongEngines(point)
         self._keys = list(dict.fromkeys(key for check in task.checks for key in check.keys))
+        names = point.graph.nodes.slots
+        self._asked = [name for key in self._keys if key.startswith("gradients.") and (name := key[10:]) in names]
         self._has_jacobian = any(key.partition(".")[0] == "jacobian" for key in self._keys)
 
     def answers(self, wrong: Wrong) -> Answers:
@@ -155,6 +157,15 @@ class _Sheet:
             # Not made by one backward pass: let it be right.
             members["jacobian"] = self.truth.member("jacobian")
         return Answers(members)
+
+    def runs(self, mistake: Mistake) -> Iterator[Wrong]:
+        """Yield what engines with a mistake compute: those first that have their children in a list."""
+        harmful = False
+        for wrong in self.engines.runs(mistake):
+            harmful = harmful or not self.gives_full_marks(self.answers(wrong))
+            yield wrong
+        if harmful and (lucky := self.engines.lucky(mistake, self._asked)) is not None:
+            yield lucky
 
     def is_missed(self, mistake: Mistake) -> bool:
         """Tell whether every engine with a mistake gets full marks.
