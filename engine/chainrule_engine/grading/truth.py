@@ -12,7 +12,7 @@ from typing import Any
 
 from chainrule_engine.derivatives import Evaluation, evaluate
 from chainrule_engine.errors import LimitExceeded
-from chainrule_engine.grading.kinks import Interval, admissible_gradients, kinks_of
+from chainrule_engine.grading.kinks import Interval, Kinks, find_kinks
 from chainrule_engine.graph import Graph
 from chainrule_engine.lazily import lazy
 from chainrule_engine.training import Training
@@ -69,13 +69,13 @@ class GraphTruth:
         return evaluate(self.graph, derivative="jacobian").jacobian or {}
 
     @lazy
-    def kinks(self) -> list[str]:
-        """The ids of the nodes exactly at a kink or a jump that a gradient passes through."""
-        return kinks_of(self.graph, self.seeds)
+    def _kinks(self) -> Kinks:
+        return find_kinks(self.graph, self.seeds, self.evaluation.all_gradients)
 
-    @lazy
-    def _intervals(self) -> dict[str, list[Interval]]:
-        return admissible_gradients(self.graph, self.seeds) if self.kinks else {}
+    @property
+    def kinks(self) -> Sequence[str]:
+        """The ids of the nodes exactly at a kink or a jump that a gradient passes through."""
+        return self._kinks.nodes
 
     def member(self, name: str) -> Quantity:
         """Return the whole member of that name."""
@@ -91,7 +91,7 @@ class GraphTruth:
     def intervals(self, key: str) -> Interval | list[Interval] | None:
         """Return what a gradient may be where kinks leave a choice: an interval, or one per point; else None."""
         member, _, name = key.partition(".")
-        found = self._intervals.get(name) if member == "gradients" else None
+        found = self._kinks.admissible.get(name) if member == "gradients" else None
         return found[0] if found is not None and self.graph.points is None else found
 
     @lazy
