@@ -15,7 +15,7 @@ from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import LEVELS, MODES, PRESETS, Report, Task
 from chainrule_service import jsonio
 from chainrule_service.fields import refuse
-from chainrule_service.grading import read_task_cached
+from chainrule_service.grading_reading import read_task_cached
 
 #: Returns the report on answers to a task, as staff sees it.
 Grade = Callable[[Task, Any], Mapping[str, Any]]

@@ -1,47 +1,31 @@
 """Gradings: from what was sent to reports, what they cost, and what is kept of them.
 
-One grading, a batch, and a job of gradings (`grading_jobs`) go the same way: `read` or `read_batch` makes entries, each
-is graded by itself, and `conclude` compares regrades with what they supersede and records all together.
+One grading, a batch, and a job of gradings (`grading_jobs`) go the same way: what was sent is read into entries
+(`grading_reading`), each is graded by itself, and `conclude` compares regrades with what they supersede, and records.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from chainrule_engine.diagnosis import catalogue, histories
 from chainrule_engine.errors import InvalidInput, LimitExceeded
-from chainrule_engine.grading import Report, Task, compare_reports, grade, read_task
+from chainrule_engine.grading import Report, Task, compare_reports, grade
 from chainrule_engine.grading.truth import TrainingTruth
-from chainrule_service import training
 from chainrule_service.exchange import charge, owner, service
 from chainrule_service.fields import refuse
-from chainrule_service.grading_fields import GradingItem, SubmittedAnswers
+from chainrule_service.grading_reading import Entry, Read, entry_of, kind_of
 from chainrule_service.gradings import Grading, Gradings
 from chainrule_service.problems import problem_of
-from chainrule_service.settings import Settings
-from chainrule_service.task_cache import TaskCache
-
-_TASKS: TaskCache[Task] = TaskCache()
-_ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
 
 #: In node evaluations, measured, roughly: a report; by the nodes of a graph its wrong runs, once, and the search among
 #: them for the mistakes of a submission, half of a class having some; a training's wrong runs, for each submission.
 _REPORT, _WRONG_RUNS, _LOOKING, _WRONG_TRAININGS = 500, 4_000, 300, 20
 
 ADVICE = "send fewer submissions, a smaller graph or a shorter training, or leave the diagnosis out"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is to be graded; the members are those of a request."""
-
-    task: Task
-    answers: object
-    submission: Mapping[str, Any] = field(default_factory=dict)
-    supersedes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,123 +67,20 @@ class Graded:
         return Grading(report, self.superseded["id"], self.reason)
 
 
-#: An entry that could be read, or its problem.
-Read = Entry | Mapping[str, Any]
-
-
 def view(report: Mapping[str, Any], audience: str, phase: str) -> dict[str, Any]:
     """Return a report, given as staff sees it, as an audience does."""
     return dict(report) if audience == "staff" else Report.from_dict(report).to_dict(audience, phase)
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
-
-def read_task_cached(data: object, settings: Settings | None = None) -> Task:
-    """Return the task that JSON data is, read or remembered.
-
-    Args:
-        data: what a request has as its `task`.
-        settings: the limits; without, those of the application that answers.
-
-    Raises:
-        InvalidInput, LimitExceeded: it is none, or too large; paths are relative to it.
-    """
-    settings = settings or service().settings
-    limits = settings.limits
-    bounds = {"max_nodes": limits["nodes"], "max_points": limits["points"], "max_work": limits["grading_work"]}
-    # Not with sorted keys: the order of the inputs is that of the checks, where a task lists none.
-    text = json.dumps([bounds, data], separators=(",", ":"))
-    return _TASKS.get(text.encode(), lambda: _read_task(data, settings, bounds))
-
-
-def _read_task(data: object, settings: Settings, bounds: Mapping[str, int]) -> Task:
-    # The engine leaves the types in a training to its caller. It is given what was sent, without our defaults: a task
-    # has the same digest in the service and outside.
-    if isinstance(data, dict) and isinstance(data.get("training"), dict):
-        try:
-            training.prepare(training.read(data["training"]), settings)
-        except (InvalidInput, LimitExceeded) as error:
-            raise error.under("training") from None
-    return read_task(data, **bounds)
-
-
-def read(loaded: Mapping[str, Any], settings: Settings) -> Entry:
-    """Return the entry of one grading that a schema has loaded.
-
-    Raises:
-        InvalidInput, LimitExceeded: the task is none, or something is too large; paths are relative to the request.
-    """
-    try:
-        task = read_task_cached(loaded["task"], settings)
-    except (InvalidInput, LimitExceeded) as error:
-        raise error.under("task") from None
-    return entry_of(task, loaded, settings)
-
-
-def read_batch(loaded: Mapping[str, Any], settings: Settings) -> list[Read]:
-    """Return the entries of a batch that `GradingBatchRequest` has loaded, in order, or their problems.
-
-    Raises:
-        InvalidInput, LimitExceeded: the task that all share is none, or there are too many.
-    """
-    kind = _kind(loaded)
-    sent, most = loaded[kind], settings.limits["submissions"]
-    if len(sent) > most:
-        raise LimitExceeded("submissions", most, len(sent), (kind,), "send several batches")
-    if kind == "submissions":
-        try:
-            task = read_task_cached(loaded["task"], settings)
-        except (InvalidInput, LimitExceeded) as error:
-            raise error.under("task") from None
-    entries: list[Read] = []
-    for place, item in enumerate(sent):
-        try:
-            if kind == "items":
-                entries.append(read(_ITEM.load(item), settings))
-            else:
-                entries.append(entry_of(task, _SUBMITTED.load(item), settings))
-        except (InvalidInput, LimitExceeded) as error:
-            entries.append(problem_of(error, under=(kind, place)))
-    return entries
-
-
-def _kind(loaded: Mapping[str, Any]) -> str:
-    """Return the member of a batch that holds what is to be graded."""
-    return "items" if "items" in loaded else "submissions"
-
-
-def entry_of(task: Task, loaded: Mapping[str, Any], settings: Settings) -> Entry:
-    """Return the entry of a task and the other members of a request.
-
-    Raises:
-        LimitExceeded: the answers are too large; the path is relative to the request.
-    """
-    size, most = _size(loaded["answers"]), settings.limits["submission_values"]
-    if size > most:
-        raise LimitExceeded("submission_values", most, size, ("answers",), "send what the task asks for, and no more")
-    return Entry(task, loaded["answers"], loaded["submission"], loaded["supersedes"])
-
-
-def _size(data: object) -> int:
-    """Count the values in JSON data: numbers, texts, lists, objects."""
-    count, todo = 0, [data]
-    while todo:
-        value = todo.pop()
-        count += 1
-        if isinstance(value, dict):
-            todo.extend(value.values())
-        elif isinstance(value, list):
-            todo.extend(value)
-    return count
-
-
-# ---------------------------------------------------------------------------------------------------- grading
+#: Tasks that a submission was graded by: what all submissions of one share is computed.
+_WARM: WeakValueDictionary[int, Task] = WeakValueDictionary()
 
 
 def grade_one(entry: Entry) -> Report:
     """Return the report on an entry, whatever its answers are."""
-    return grade(entry.task, entry.answers, entry.submission or None)
+    report = grade(entry.task, entry.answers, entry.submission or None)
+    _WARM[id(entry.task)] = entry.task
+    return report
 
 
 class _Costs(NamedTuple):
@@ -223,10 +104,11 @@ def _costs(task: Task) -> _Costs:
 
 
 def work_of(entries: Sequence[Entry]) -> int:
-    """Return about how much work it is to grade entries, in node evaluations."""
+    """Return about how much work it is to grade entries, in node evaluations, besides what is remembered."""
     tasks = {id(entry.task): entry.task for entry in entries}
     costs = {key: _costs(task) for key, task in tasks.items()}
-    return sum(cost.once for cost in costs.values()) + sum(costs[id(entry.task)].each for entry in entries)
+    once = sum(cost.once for key, cost in costs.items() if key not in _WARM)
+    return once + sum(costs[id(entry.task)].each for entry in entries)
 
 
 def grade_now(
@@ -317,7 +199,7 @@ def told(
     phase: str,
 ) -> list[dict[str, Any]]:
     """Return what a batch is answered with: a report or a problem for each entry, in order."""
-    kind, outcomes = _kind(loaded), iter(done)
+    kind, outcomes = kind_of(loaded), iter(done)
     data: list[dict[str, Any]] = []
     for place, entry in enumerate(entries):
         outcome = next(outcomes) if isinstance(entry, Entry) else entry

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chainrule_engine.grading import Report
-from chainrule_service.grading import Entry, Read, conclude, grade_one, told
+from chainrule_service.grading import conclude, grade_one, told
+from chainrule_service.grading_reading import Entry, Read
 from chainrule_service.gradings import Gradings
 from chainrule_service.training import Chunk
 

@@ -17,6 +17,7 @@ from chainrule_service.data_fields import reading_under
 from chainrule_service.database import Database
 from chainrule_service.fields import Object
 from chainrule_service.grading_fields import GradingJobRequest
+from chainrule_service.grading_reading import Bounds, Entry, read_batch
 from chainrule_service.gradings import Gradings
 from chainrule_service.settings import Settings
 from chainrule_service.store import History, Job
@@ -90,10 +91,10 @@ def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
     return Task("evaluation", spec, size.work, advice, run)
 
 
-def _grading(spec: Any, settings: Settings, _: Room) -> Task:
+def _grading(spec: Any, settings: Settings, room: Room) -> Task:
     loaded = _GRADING.read(spec)
-    entries = grading.read_batch(loaded, settings)
-    known = [entry for entry in entries if isinstance(entry, grading.Entry)]
+    entries = read_batch(loaded, Bounds(settings, room, "job_work"))
+    known = [entry for entry in entries if isinstance(entry, Entry)]
     scopes = [("grade", "a job of gradings")]
     if loaded["audience"] == "staff" or any(entry.supersedes for entry in known):
         scopes.append(("staff", "a regrade, or a report for staff,"))

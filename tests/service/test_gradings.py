@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import sqlite3
 import sys
 import threading
@@ -17,7 +18,7 @@ from tests.service.queued import until
 from chainrule_engine.exercises import generate
 from chainrule_engine.grading import canonical, grade, read_task
 from chainrule_engine.rendering import FORMATS
-from chainrule_service import grading, grading_jobs, runner
+from chainrule_service import grading_jobs, grading_reading, runner
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.grading_schemas import EXAMPLE
@@ -219,10 +220,11 @@ def test_a_training_is_graded_too(call):
 def test_the_second_submission_of_a_task_reads_and_computes_nothing(call, monkeypatch):
     reads = []
     monkeypatch.setattr(
-        grading, "read_task", lambda *a, _read=grading.read_task, **k: reads.append(1) or _read(*a, **k)
+        grading_reading, "read_task", lambda *a, _read=grading_reading.read_task, **k: reads.append(1) or _read(*a, **k)
     )
     task = entries(title="read once")
-    tasks = [grading.read_task_cached(task, Settings()) for _ in range(2)]
+    bounds = grading_reading.Bounds(Settings(), lambda _: contextlib.nullcontext())
+    tasks = [grading_reading.read_task_cached(task, bounds) for _ in range(2)]
     assert tasks[0] is tasks[1]
     for name in "abc":
         call(PATH, submission(name, task=task, store=False))
@@ -608,7 +610,30 @@ def test_limits(call_with, limits, path, body, pointer):
 def test_a_long_training_is_no_task_for_a_request(call_with):
     body = {"task": {"training": NETWORK_EXAMPLE | {"steps": 100_000}}, "answers": {}}
     problem = call_with(limits={"grading_work": 100_000})(PATH, body, 422)
-    assert problem["errors"][0]["pointer"].startswith("#/task/training")
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("grading_work", "#/task/training/steps")
+
+
+def test_a_job_may_train_for_longer(call_with):
+    task = {"training": NETWORK_EXAMPLE | {"steps": 2_000}}
+    spec = {"task": task, "submissions": [{"answers": {"loss_history": [1.0]}}]}
+    call = call_with(limits={"grading_work": 1_000})
+    call(PATH, {"task": task, "answers": {}}, 422)
+    job = call("/v1/jobs", {"type": "grading", "spec": spec}, 201)
+    assert job["result"]["data"][0]["report"]["outcome"] == "graded"
+    call = call_with(limits={"job_work": 1_000})
+    problem = call("/v1/jobs", {"type": "grading", "spec": spec}, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("job_work", "#/spec/task/training/steps")
+
+
+def test_what_is_remembered_of_a_task_costs_nothing(keyed):
+    def left(answer):
+        return int(re.search(r'"work";r=(\d+)', answer.headers["RateLimit"])[1])
+
+    exercise = generate(5, nodes=40, inputs=4)
+    key, body = keyed.key(limits={"work_per_day": 10**6}), {"task": {"evaluation": {"graph": exercise}}, "answers": {}}
+    first, second, third = (left(keyed.call("POST", PATH, key, 200, body | {"store": False})) for _ in range(3))
+    assert 10**6 - first > 10 * (first - second)
+    assert first - second == pytest.approx(second - third, abs=20)  # some comes back meanwhile
 
 
 # --------------------------------------------------------------------------------------------- a database away

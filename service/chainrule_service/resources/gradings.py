@@ -28,6 +28,7 @@ from chainrule_service.exchange import (
 )
 from chainrule_service.fields import JsonSchema, refuse
 from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest, is_name
+from chainrule_service.grading_reading import Bounds, Entry, read, read_batch
 from chainrule_service.grading_schemas import EXAMPLE, SCHEMAS
 from chainrule_service.gradings import OUTCOMES, REPORT_ID, Grading, Gradings
 from chainrule_service.problems import RequestError
@@ -78,7 +79,7 @@ def create_grading() -> Response:
     """Grade answers: whatever they are, they get a report, with `outcome` not_gradable where they cannot be read."""
     seen = _Seen()
     loaded = read_body(_REQUEST)
-    entry = _allowed(grading.read(loaded, service().settings))
+    entry = _allowed(read(loaded, Bounds.here()))
     options = loaded["options"]
     seen.check(options)
     (done,) = grading.grade_now([entry], store=loaded["store"], reason=loaded["reason"])
@@ -109,8 +110,8 @@ def create_gradings() -> Response:
     """Grade several submissions, each by itself; all reports are recorded, or none."""
     seen = _Seen()
     loaded = read_body(_BATCH)
-    entries = grading.read_batch(loaded, service().settings)
-    known = [_allowed(entry) for entry in entries if isinstance(entry, grading.Entry)]
+    entries = read_batch(loaded, Bounds.here())
+    known = [_allowed(entry) for entry in entries if isinstance(entry, Entry)]
     done = grading.grade_now(known, store=loaded["store"], reason=loaded["reason"])
     told = grading.told(loaded, entries, done, *seen.by)
     return json_answer(f'{{"data":[{",".join(map(canonical, told))}]}}')
@@ -278,7 +279,7 @@ def _name(name: str) -> str:
     return text
 
 
-def _allowed(entry: grading.Entry) -> grading.Entry:
+def _allowed(entry: Entry) -> Entry:
     """Return the entry, unless it is a regrade and the key is not for that."""
     if entry.supersedes is not None:
         demand("staff", "a regrade")
