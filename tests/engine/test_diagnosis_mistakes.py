@@ -177,8 +177,8 @@ def test_no_rule_of_a_mistake_raises(mistake: Any):
 
 class TestByHand:
     def test_backward_over_every_path_of_a_reused_node(self):
-        # z = 3, q = z + x = 5, L = z·q. The rule of L: z 5, q 3. Then z, from left to right: x 5, y 5; then q: z 8, x 8;
-        # then z again: x 16, y 13.
+        # z = 3, q = z + x = 5, L = z·q. The rule of L: z 5, q 3. Then, from left to right, z: x 5, y 5; q: z 8, x 8;
+        # z again: x 16, y 13.
         catalogue = Catalogue(Graph.from_dict({"inputs": {"x": 2.0, "y": 1.0}, "program": "z = x + y\nz * (z + x)"}))
         found = catalogue.diagnose({"gradients.x": 16.0, "gradients.y": 13.0}).explanations
         assert found[0].names == ("no_topo_dfs",)

@@ -320,4 +320,4 @@ def _numbers(answers: Mapping[str, object]) -> Iterator[tuple[str, float]]:
             try:
                 yield key, float(number)
             except OverflowError:
-                yield key, math.copysign(math.inf, number)
+                yield key, math.inf if number > 0 else -math.inf

@@ -48,6 +48,10 @@ class Precision(NamedTuple):
         by_decimals = 10.0**-self.decimals if self.decimals else 0.0
         return max(by_digits, by_decimals)
 
+    def slack(self, number: float) -> float:
+        """Return by how much a right number may be off that was rounded or cut to this; not by a whole unit."""
+        return 0.999 * self.unit(number) if max(self.digits, self.decimals) >= 2 else 0.0
+
     @property
     def tells(self) -> bool:
         """Whether there are digits enough to recognise a rounded number by them."""

@@ -40,8 +40,7 @@ class Right:
         """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
         right = (self.gradients if is_gradient else self.values)[slot]
         size = max(abs(right), (self.gradient_noise if is_gradient else self.value_noise)[slot])
-        unit = precision.unit(number) if max(precision.digits, precision.decimals) >= 2 else 0.0
-        tolerance = max(SINGLE_NOISE * size, 0.9999 * unit)
+        tolerance = max(SINGLE_NOISE * size, precision.slack(number))
         if agree(number, right, tolerance):
             return True
         if not is_gradient or not self.kinks:
