@@ -87,8 +87,8 @@ def examine(
     suggestions        whether to look for better inputs, and for nodes to add
     program            whether the graph was sent as program text, which paths then lead to
 
-    Of a batch of points a mistake is caught if it is at any of them. Of a training, which runs
-    for it, the losses are what shows a mistake.
+    Of a batch of points a mistake is caught if it is at any of them. Of a training, which runs for it, mistakes in the
+    loop are tried, and the losses are what shows them.
 
     Raises ExerciseError with the path ("accept_undetected", place) for a name that no mistake has.
     """
