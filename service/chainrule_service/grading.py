@@ -17,13 +17,16 @@ from chainrule_engine.grading import Report, Task, compare_reports, grade
 from chainrule_engine.grading.truth import TrainingTruth
 from chainrule_service.exchange import charge, owner, service
 from chainrule_service.fields import refuse
-from chainrule_service.grading_reading import Entry, Read, entry_of, kind_of
+from chainrule_service.grading_reading import Entry, Read, count_values, entry_of, kind_of
 from chainrule_service.gradings import Grading, Gradings
 from chainrule_service.problems import problem_of
+from chainrule_service.settings import Settings
 
-#: In node evaluations, measured, roughly: a report; by the nodes of a graph its wrong runs, once, and the search among
-#: them for the mistakes of a submission, half of a class having some; a training's wrong runs, for each submission.
-_REPORT, _WRONG_RUNS, _LOOKING, _WRONG_TRAININGS = 500, 4_000, 300, 20
+#: In node evaluations, measured, roughly: a report, and each quantity in it; by the nodes of a graph its wrong runs, and
+#: the search among them for the mistakes of a submission, half of a class having some; a training's wrong runs.
+_REPORT, _CHECK, _WRONG_RUNS, _LOOKING, _WRONG_TRAININGS = 500, 50, 4_000, 300, 20
+#: Numbers that a report has of each quantity, besides the right ones: scores, tolerances, errors.
+_MEMBERS = 9
 
 ADVICE = "send fewer submissions, a smaller graph or a shorter training, or leave the diagnosis out"
 
@@ -84,31 +87,54 @@ def grade_one(entry: Entry) -> Report:
 
 
 class _Costs(NamedTuple):
-    """What a task costs, in node evaluations: its right answers and wrong runs; and each submission besides."""
+    """What a task costs.
+
+    Attributes:
+        once: its right answers and wrong runs, in node evaluations.
+        each: a submission besides, in node evaluations.
+        numbers: about as many are in a report, besides what was answered.
+    """
 
     once: int
     each: int
+    numbers: int
 
 
 def _costs(task: Task) -> _Costs:
+    keys = sum(len(check.keys) for check in task.checks)
     if isinstance(task.truth, TrainingTruth):
-        once = task.truth.training.cost
-        return _Costs(once, _REPORT + (min(_WRONG_TRAININGS * once, histories.MAX_WORK) if task.diagnose else 0))
-    assert task.graph is not None
-    nodes, points = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
-    once, each = nodes * points, _REPORT + nodes * points
-    if task.diagnose and points == 1:
-        diagnosed = min(nodes, catalogue.MAX_PAIR_NODES)  # in larger graphs less is looked for
-        once, each = once + _WRONG_RUNS * diagnosed, each + _LOOKING * diagnosed
-    return _Costs(once, each)
+        trained = task.truth.training
+        length = trained.steps + len(trained.model.initial) + count_values(task.source["training"].get("data"))
+        once, wrong = trained.cost, min(_WRONG_TRAININGS * trained.cost, histories.MAX_WORK)
+        each = keys * length + (wrong if task.diagnose else 0)
+    else:
+        assert task.graph is not None
+        nodes, length = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
+        once, each = nodes * length, keys * length
+        if task.diagnose and length == 1:
+            diagnosed = min(nodes, catalogue.MAX_PAIR_NODES)  # in larger graphs less is looked for
+            once, each = once + _WRONG_RUNS * diagnosed, each + _LOOKING * diagnosed
+    return _Costs(once, each + _REPORT + _CHECK * keys, keys * (length + _MEMBERS))
 
 
-def work_of(entries: Sequence[Entry]) -> int:
-    """Return about how much work it is to grade entries, in node evaluations, besides what is remembered."""
+def work_of(entries: Sequence[Entry], settings: Settings) -> int:
+    """Return about how much work it is to grade entries, in node evaluations, besides what is remembered.
+
+    Raises:
+        LimitExceeded: the reports would be too large together.
+    """
     tasks = {id(entry.task): entry.task for entry in entries}
     costs = {key: _costs(task) for key, task in tasks.items()}
-    once = sum(cost.once for key, cost in costs.items() if key not in _WARM)
-    return once + sum(costs[id(entry.task)].each for entry in entries)
+    numbers, most = 0, settings.limits["answer_numbers"]
+    work = sum(cost.once for key, cost in costs.items() if key not in _WARM)
+    for entry in entries:
+        cost = costs[id(entry.task)]
+        work += cost.each
+        numbers += cost.numbers + entry.size
+    if numbers > most:
+        advice = "send fewer submissions, or let the checks ask for fewer numbers"
+        raise LimitExceeded("answer_numbers", most, numbers, (), advice)
+    return work
 
 
 def grade_now(
@@ -121,7 +147,8 @@ def grade_now(
         QuotaRefused, RequestError: it is more than is left of that day (429), or there is no room for it now (503).
         DatabaseUnavailable: the reports cannot be recorded now; none was.
     """
-    shared, work = service(), work_of(entries)
+    shared = service()
+    work = work_of(entries, shared.settings)
     most = shared.settings.limits["grading_work"]
     if work > most:
         raise LimitExceeded("grading_work", most, work, (), f"{ADVICE}, or submit a job of type grading")

@@ -23,12 +23,13 @@ _ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
 
 @dataclass(frozen=True)
 class Entry:
-    """What is to be graded; the members are those of a request."""
+    """What is to be graded; the members are those of a request, and how many values its answers hold."""
 
     task: Task
     answers: object
     submission: Mapping[str, Any] = field(default_factory=dict)
     supersedes: str | None = None
+    size: int = 0
 
 
 #: An entry that could be read, or its problem.
@@ -143,13 +144,13 @@ def entry_of(task: Task, loaded: Mapping[str, Any], settings: Settings) -> Entry
     Raises:
         LimitExceeded: the answers are too large; the path is relative to the request.
     """
-    size, most = _size(loaded["answers"]), settings.limits["submission_values"]
+    size, most = count_values(loaded["answers"]), settings.limits["submission_values"]
     if size > most:
         raise LimitExceeded("submission_values", most, size, ("answers",), "send what the task asks for, and no more")
-    return Entry(task, loaded["answers"], loaded["submission"], loaded["supersedes"])
+    return Entry(task, loaded["answers"], loaded["submission"], loaded["supersedes"], size)
 
 
-def _size(data: object) -> int:
+def count_values(data: object) -> int:
     """Count the values in JSON data: numbers, texts, lists, objects."""
     count, todo = 0, [data]
     while todo:

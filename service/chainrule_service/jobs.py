@@ -105,7 +105,7 @@ def _grading(spec: Any, settings: Settings, room: Room) -> Task:
     return Task(
         "grading",
         spec,
-        grading.work_of(known),
+        grading.work_of(known, settings),
         grading.ADVICE,
         lambda state, _: grading_jobs.run(entries, state),
         conclude=conclude,

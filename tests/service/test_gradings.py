@@ -599,6 +599,8 @@ def test_a_submission_may_be_left_out_or_null_in_its_parts(call):
         ),
         ({"submission_values": 3}, "", EXAMPLE, "#/answers"),
         ({"grading_work": 10}, "", EXAMPLE, "#"),
+        ({"answer_numbers": 20}, "", EXAMPLE, "#"),
+        ({"answer_numbers": 60}, "/batch", {"items": [EXAMPLE] * 2}, "#"),
         ({"nodes": 2}, "", EXAMPLE, "#/task/evaluation/graph/program"),
     ],
 )
@@ -611,6 +613,16 @@ def test_a_long_training_is_no_task_for_a_request(call_with):
     body = {"task": {"training": NETWORK_EXAMPLE | {"steps": 100_000}}, "answers": {}}
     problem = call_with(limits={"grading_work": 100_000})(PATH, body, 422)
     assert (problem["limit"], problem["errors"][0]["pointer"]) == ("grading_work", "#/task/training/steps")
+
+
+def test_histories_of_very_many_steps_are_too_much_together(call_with):
+    task = {"training": NETWORK_EXAMPLE | {"steps": 400}, "diagnose": False}
+    body = {"task": task, "submissions": [{"answers": {"loss_history": [1.0]}}] * 3, "store": False}
+    call = call_with(limits={"answer_numbers": 2_000})
+    assert call(f"{PATH}/batch", body | {"submissions": body["submissions"][:1]})["data"][0]["report"]
+    assert call(f"{PATH}/batch", body, 422)["limit"] == "answer_numbers"
+    problem = call("/v1/jobs", {"type": "grading", "spec": body}, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("answer_numbers", "#/spec")
 
 
 def test_a_job_may_train_for_longer(call_with):
