@@ -22,7 +22,7 @@ from chainrule_service.gradings import Grading, Gradings
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
 
-#: In node evaluations, measured, roughly: a report, and each quantity in it; by the nodes of a graph its wrong runs, and
+#: In node evaluations, measured, roughly: a report, and each quantity in it; by the nodes of a graph its wrong runs and
 #: the search among them for the mistakes of a submission, half of a class having some; a training's wrong runs.
 _REPORT, _CHECK, _WRONG_RUNS, _LOOKING, _WRONG_TRAININGS = 500, 50, 4_000, 300, 20
 #: Numbers that a report has of each quantity, besides the right ones: scores, tolerances, errors.
