@@ -189,6 +189,41 @@ class TestPairs:
         assert all(len(one) == 1 for one in names(found))
 
 
+class TestByHand:
+    """Who computes by hand makes a mistake once, and not wherever it could be made."""
+
+    #: Right are b·c·w for a, a·c·w for b, p·w with p = 11.73 for c, and p·c for w.
+    MADE = catalogue("p = a*b\nq = p*c\nL = q*w\nL", a=2.3, b=5.1, c=7.7, w=4.9)
+
+    def test_at_one_node(self):
+        found = self.MADE.diagnose(gradients(a=5.1, b=2.3, c=11.73 * 4.9, w=11.73 * 7.7)).explanations
+        assert found[0].names == ("mul_no_up",)
+        assert found[0].message.endswith("It seems to be made at p alone.")
+
+    def test_for_one_argument(self):
+        found = self.MADE.diagnose(gradients(a=2.3 * 7.7 * 4.9, b=2.3 * 7.7 * 4.9, c=11.73 * 4.9, w=11.73 * 7.7))
+        assert names(found)[0] == ("mul_own",)
+        assert "at p alone" in found.explanations[0].message
+
+    def test_at_a_node_without_a_name(self):
+        made = catalogue("L = ((a*b)*c)*w\nL", a=2.3, b=5.1, c=7.7, w=4.9)
+        found = made.diagnose(gradients(a=5.1, b=2.3, c=11.73 * 4.9, w=11.73 * 7.7)).explanations
+        assert found[0].names == ("mul_no_up",)
+        assert found[0].message.endswith("once.")
+
+    def test_one_of_three_uses_forgotten(self):
+        made = catalogue("s = 2.5*x\nL = (s*a + s*b) + s*c\nL", x=1.1, a=2.3, b=5.1, c=7.7)
+        found = made.diagnose(gradients(x=2.5 * (2.3 + 7.7), a=2.75, b=2.75, c=2.75)).explanations
+        assert found == ()  # 25.0 has two digits, and much is 25
+        found = made.diagnose(gradients(s=12.8, x=2.5 * (5.1 + 7.7), a=2.75, b=2.75, c=2.75)).explanations
+        assert found[0].names == ("missing_use",)
+        assert "at s alone" in found[0].message
+
+    def test_a_systematic_mistake_comes_first(self):
+        found = self.MADE.diagnose(gradients(a=5.1, b=2.3, c=11.73, w=11.73 * 7.7)).explanations
+        assert found[0].message.endswith("It shows at p, q, L.")
+
+
 class TestRanking:
     def test_most_of_the_wrong_numbers(self):
         # tanh' without its square, and a slip in one number besides.

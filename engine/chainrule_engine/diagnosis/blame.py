@@ -95,7 +95,7 @@ class Following:
                 number, follows = numbers.values[slot], self.values[slot]
                 if not agree(number, follows, self._tolerance(False, slot, number)):
                     return Blame("value", _name(tape, slot), _ratio(number, follows), self._of_a_value(tape, slot))
-        users = self._users()
+        users = form.users
         known = set(form.outputs)
         inputs = [slot for slot in sorted(users) if not form.operations[slot]]
         for slot in [*reversed(form.order), *inputs]:
@@ -115,14 +115,6 @@ class Following:
         noise = (self.right.gradient_noise if is_gradient else self.right.value_noise)[slot]
         own = max(self.precision.slack(number), SINGLE_NOISE * max(abs(number), noise))
         return own + (self._units[slot] if is_gradient else 0.0)
-
-    def _users(self) -> dict[int, list[int]]:
-        users: dict[int, list[int]] = {}
-        for slot in self.form.order:
-            for a in dict.fromkeys(self.form.args[slot]):
-                if not self.form.constants[a]:
-                    users.setdefault(a, []).append(slot)
-        return users
 
     def _of_a_value(self, tape: Tape, slot: int) -> str:
         operation = self.form.operations[slot]

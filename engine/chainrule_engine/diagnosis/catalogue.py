@@ -35,6 +35,8 @@ ORDER_WORK, PAIR_ORDER_WORK = 240_000, 30_000
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.
 PAIR_DIGITS = 3
+#: The same for a mistake at a single node.
+SLIP_DIGITS = 3
 
 _ASSIGN = MISTAKES["assign"]
 #: The mistakes that show according to the order in which an engine has the children of a node.
@@ -198,7 +200,7 @@ class Catalogue:
         else:
             question = Question(self._right, self._places, given, wrong, precision)
             some = question.explanations(self._singles)
-            found = [match for match in some if match.is_full] or self._ordered(question)
+            found = [match for match in some if match.is_full] or self._ordered(question) or self._slips(question)
             if pairs and not any(self._is_plain(match.run) for match in found):
                 if len(self.graph.nodes) > MAX_PAIR_NODES:
                     limited = f"pairs of mistakes are looked for in graphs of up to {MAX_PAIR_NODES} nodes"
@@ -241,6 +243,17 @@ class Catalogue:
         each = (self._fitting(question, [(mistake, ())], Work(ORDER_WORK)) for mistake in _ORDERED)
         return ranked(chain.from_iterable(each))
 
+    def _slips(self, question: Question) -> list[Match]:
+        """Return the mistakes at a single node that give every number."""
+        if question.digits < SLIP_DIGITS:
+            return []
+        return [match for match in question.explanations(self._by_hand) if match.is_full]
+
+    @lazy
+    def _by_hand(self) -> list[Run]:
+        size = self._tape.size
+        return [run._replace(gradients=array("d", run.gradients[:size])) for run in self._engines.by_hand()]
+
     def _fitting(
         self, question: Question, engines: Iterable[tuple[Mistake, tuple[Mistake, ...]]], work: Work
     ) -> list[Match]:
@@ -269,12 +282,15 @@ class Catalogue:
 
     def _explanation(self, match: Match, of: int) -> Explanation:
         names = match.run.names
-        said = [MISTAKES[name].hint + self._whereabouts(MISTAKES[name]) for name in names]
+        said = [MISTAKES[name].hint + self._whereabouts(MISTAKES[name], match.run.node) for name in names]
         message = said[0] if len(said) == 1 else "Two things seem to come together. " + " And: ".join(said)
         title = " and ".join(MISTAKES[name].title for name in names)
         return Explanation(names, match.explains, match.matches, of, message, title)
 
-    def _whereabouts(self, mistake: Mistake) -> str:
+    def _whereabouts(self, mistake: Mistake, slot: int) -> str:
+        if slot >= 0:
+            name = self._tape.name(slot) or ""
+            return f" It seems to be made at {name[:60]} alone." if is_named(name) else " It seems to be made once."
         nodes = [node.id for node in self.graph.nodes if node.op in mistake.operations and is_named(node.id)]
         if not nodes:
             return ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from chainrule_engine.diagnosis.forms import Form, Style, occurring, styles
+from chainrule_engine.diagnosis.forms import Edges, Form, Style, occurring, styles
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
 from chainrule_engine.diagnosis.orders import arranged
 from chainrule_engine.diagnosis.overwriting import survivors
-from chainrule_engine.diagnosis.passes import Rules, Wanted, Work
-from chainrule_engine.diagnosis.runs import RIGHT, Engine, Run
+from chainrule_engine.diagnosis.passes import Rule, Rules, Wanted, Work
+from chainrule_engine.diagnosis.runs import RIGHT, Engine, Run, partly
 from chainrule_engine.lazily import lazy
 from chainrule_engine.tape import Tape
 
@@ -51,6 +51,7 @@ class Engines:
             for mistake in MISTAKES.values()
             if any(self._occurs(mistake, style) for style in range(len(self._styles)))
             and not (mistake.seeded == "one" and ones)
+            and not mistake.by_hand
         ]
 
     def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False, styles: int | None = None) -> Iterator[Run]:
@@ -68,6 +69,31 @@ class Engines:
                 if key not in done:
                     done.add(key)
                     yield Run(names, plan.variant, values, gradients, distance + plan.oddity)
+
+    def by_hand(self) -> Iterator[Run]:
+        """Yield runs with a mistake at one node, for one argument or for all, or with one use of a value forgotten."""
+        engine = self._engine(0)
+        form, right = engine.form, engine.form.rules
+        (plan,) = engine.plans((), few=False)
+
+        def run(name: str, changed: int, rule: Edges | Rule, node: int) -> Run:
+            gradients = engine.execute([*right[:changed], rule, *right[changed + 1 :]], plan)
+            return Run((name,), "by hand", None, gradients, 3, node)
+
+        for mistake in self.possible:
+            rules = engine.rules((mistake,)) if mistake.number and mistake.operations else None
+            changed = [] if rules is None else [slot for slot in form.order if rules[slot] is not right[slot]]
+            for slot in changed:
+                wrong = rules[slot]  # type: ignore[index]  # there are rules where there are changes
+                if len(changed) > 1:
+                    yield run(mistake.name, slot, wrong, slot)
+                targets = dict(right[slot])
+                for target in targets if len(targets) > 1 else ():
+                    yield run(mistake.name, slot, partly(right[slot], wrong, target), slot)
+        for used, users in form.users.items():
+            for slot in users if len(users) > 1 else ():
+                rest = tuple(edge for edge in right[slot] if edge[0] != used)
+                yield run("missing_use", slot, rest, used)
 
     def fitting(
         self,

@@ -214,6 +214,16 @@ class Form:
         return found
 
     @lazy
+    def users(self) -> dict[int, list[int]]:
+        """Slot of what takes a gradient → the operations that use it, in the order of evaluation."""
+        found: dict[int, list[int]] = {}
+        for target in self.order:
+            for used in dict.fromkeys(self.args[target]):
+                if not self.constants[used]:
+                    found.setdefault(used, []).append(target)
+        return found
+
+    @lazy
     def children(self) -> list[tuple[int, ...]]:
         """By slot: the distinct arguments that are results of operations, in their order."""
         operations = self.operations

@@ -16,7 +16,7 @@ from chainrule_engine.operations import OPERATIONS
 #: With so many nodes at a kink every combination of their sides is looked at; with more, all at once on each side.
 _MAX_KINKS = 6
 #: Each result is nudged by so much, relatively, so often; what is seen is taken for a part of the largest error.
-_UNIT, _TRIALS, _SURE = 2.0**-24, 4, 0.125
+_UNIT, _TRIALS, _SURE = 2.0**-24, 4, 0.25
 #: Functions whose derivative is a difference of nearly equal numbers where they saturate: its error is one of 1.
 _SATURATING = frozenset({"tanh", "sigmoid", "sin", "cos"})
 
@@ -59,7 +59,8 @@ class Right:
         kinks = set(self.kinks)
         worst = [0.0] * form.size, [0.0] * form.size
         for _ in range(_TRIALS):
-            values = [number * (1.0 + _nudge(chance)) for number in form.values]
+            # A whole number is exact in any precision; and as an exponent it must stay whole.
+            values = [number if number.is_integer() else number * (1.0 + _nudge(chance)) for number in form.values]
             for slot in form.order:
                 exact = OPERATIONS[form.operations[slot]].value(*[values[a] for a in form.args[slot]])
                 values[slot] = 0.0 if form.values[slot] == 0.0 else exact * (1.0 + _nudge(chance))

@@ -24,6 +24,7 @@ class Run(NamedTuple):
     values     by slot, None where they are right
     gradients  by slot; behind the tape's slots may be those of what the engine makes in between
     distance   how far the engine is from one that has a rule for each operation and its children in their order
+    node       where it is made at one node alone, as by hand: the slot; -1 where it is made at all
     """
 
     names: tuple[str, ...]
@@ -31,6 +32,7 @@ class Run(NamedTuple):
     values: Sequence[float] | None
     gradients: Sequence[float]
     distance: int
+    node: int = -1
 
 
 class Plan(NamedTuple):
@@ -187,6 +189,17 @@ class Engine:
             run(slots, rules, gradients)
         else:
             run_assigning(slots, rules, gradients, marks)
+
+
+def partly(right: Edges, wrong: Edges | Rule, target: int) -> Rule:
+    """Return a rule that is wrong for one of its arguments and right for the others."""
+
+    def rule(gradients: list[float], upstream: float) -> list[tuple[int, float]]:
+        shares = [(a, d * upstream) for a, d in right if a != target]
+        mistaken = [(a, d * upstream) for a, d in wrong] if isinstance(wrong, tuple) else wrong(gradients, upstream)
+        return shares + [share for share in mistaken if share[0] == target]
+
+    return rule
 
 
 def _times(edges: Edges) -> Edges | Rule:
