@@ -98,6 +98,13 @@ def test_titles_and_ids() -> None:
     assert [check.title for check in several.checks] == ["value", "gradient of a"]
 
 
+def test_bounds_of_numbers() -> None:
+    found = refused({"training": {**TRAINING, "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 1}}})
+    assert found == [(("training", "optimizer", "momentum"), "this is less than 1.0")]
+    found = refused({**GOOD, "checks": [{"of": "value"}] * 1001})
+    assert found == [(("checks",), "the checks: 1,000 at most, and these are 1,001")]
+
+
 def test_the_longest_ids() -> None:
     a, b = "a" * 200, "b" * 200
     found = task(graph={"inputs": {a: 1.0}, "nodes": [{"id": b, "op": "neg", "args": [a]}]})
@@ -166,15 +173,15 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"training": []}, ("training",), "is an object"),
     ({"training": {"model": {}}}, ("training",), "steps is missing"),
     ({"training": {**TRAINING, "data": FAULTY}}, ("training", "data", "inputs", 0), "2 inputs"),
-    ({**GOOD, "checks": {}}, ("checks",), "is a list"),
-    ({**GOOD, "checks": []}, ("checks",), "1 at least"),
+    ({**GOOD, "checks": {}}, ("checks",), "a list is needed"),
+    ({**GOOD, "checks": []}, ("checks",), "must be 1 at least"),
     ({**GOOD, "checks": [3]}, ("checks", 0), "is an object"),
     ({**GOOD, "checks": [{}]}, ("checks", 0), "say in `of`"),
     (with_check(of=3), ("checks", 0, "of"), "string"),
     (with_check(of="gradients.zz"), ("checks", 0, "of"), "no quantity"),
     (with_check(of="loss_history"), ("checks", 0, "of"), "no quantity"),
     (with_check(of="value.a"), ("checks", 0, "of"), "no quantity"),
-    (with_check(of=[]), ("checks", 0, "of"), "1 at least"),
+    (with_check(of=[]), ("checks", 0, "of"), "must be 1 at least"),
     (with_check(of=["value"]), ("checks", 0), "needs an id"),
     (with_check(of=["value", "value"], id="x"), ("checks", 0, "of", 1), "already"),
     (with_check(id=""), ("checks", 0, "id"), "printable"),
@@ -196,7 +203,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     (with_check(follow_through=2), ("checks", 0, "follow_through"), "at most"),
     (with_check(requires=["zz"]), ("checks", 0, "requires", 0), "no check"),
     (with_check(requires=["value"]), ("checks", 0, "requires"), "circle"),
-    (with_check(requires="value"), ("checks", 0, "requires"), "is a list"),
+    (with_check(requires="value"), ("checks", 0, "requires"), "a list is needed"),
     (with_check(group="g"), ("checks", 0, "group"), "no group"),
     (with_check(number=1.1), ("checks", 0, "number"), "string"),
     (with_check(weight=1), ("checks", 0, "weight"), "unknown field"),
@@ -215,9 +222,9 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
         "leave cap out",
     ),
     ({**GOOD, "rounding": "up"}, ("rounding",), "floor"),
-    ({**GOOD, "groups": 0}, ("groups",), "is a list"),
+    ({**GOOD, "groups": 0}, ("groups",), "a list is needed"),
     (with_check(bands=[]), ("checks", 0, "bands"), "at least"),
-    ({**GOOD, "feedback": {"attempts": ""}}, ("feedback", "attempts"), "is a list"),
+    ({**GOOD, "feedback": {"attempts": ""}}, ("feedback", "attempts"), "a list is needed"),
     ({**GOOD, "diagnose": "yes"}, ("diagnose",), "true or false"),
     ({**GOOD, "feedback": "none"}, ("feedback",), "pass_fail"),
     ({**GOOD, "feedback": 3}, ("feedback",), "pass_fail"),
@@ -239,6 +246,8 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"training": TRAINING, "checks": [{"of": "parameters.layers.2"}]}, ("checks", 0, "of"), "no quantity"),
     ({"training": TRAINING, "checks": [{"of": "parameters.layers.x"}]}, ("checks", 0, "of"), "no quantity"),
     ({"training": TRAINING, "checks": [{"of": "parameters.layers.0.biases.0.0"}]}, ("checks", 0, "of"), "no quantity"),
+    ({"training": TRAINING, "checks": [{"of": "metrics"}]}, ("checks", 0, "of"), "no quantity"),
+    ({"training": CURVE, "checks": [{"of": "predictions"}]}, ("checks", 0, "of"), "no quantity"),
     ({"training": TRAINING, "checks": [{"of": "metrics.accuracy"}]}, ("checks", 0, "of"), "no quantity"),
 ]  # fmt: skip
 

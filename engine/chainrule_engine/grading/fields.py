@@ -62,11 +62,11 @@ class Reader:
     def items(self, data: object, path: Path, what: str, *, least: int = 0, most: int) -> Iterable[tuple[Path, Any]]:
         """Return the items of a list with their paths; none where it is no list."""
         if not isinstance(data, list):
-            self.problem(path, f"{what} is a list, and this is {describe(data)}")
+            self.problem(path, f"{what}: a list is needed here, and this is {describe(data)}")
         elif len(data) < least:
-            self.problem(path, f"{what} has {least} at least")
+            self.problem(path, f"{what}: there must be {least} at least")
         elif len(data) > most:
-            self.problem(path, f"{what} has {most:,} at most, and this has {len(data):,}")
+            self.problem(path, f"{what}: {most:,} at most, and these are {len(data):,}")
         else:
             return [((*path, place), item) for place, item in enumerate(data)]
         return []

@@ -32,7 +32,7 @@ def grade(task: Task, answers: object, submission: Mapping[str, Any] | None = No
     A missing, malformed or incomparable number earns nothing. Answers of which some cannot be read, or that hold none
     of what is asked, are `not_gradable`, with pointers into them.
     """
-    return _Grading(task, answers, submission or {}, diagnose).report()
+    return _Grading(task, answers, submission if isinstance(submission, Mapping) else {}, diagnose).report()
 
 
 class _Grading:

@@ -48,7 +48,7 @@ class GraphTruth:
     Raises EvaluationError, with paths into the evaluation, where the seeds do not fit the graph.
     """
 
-    #: The members of the answers → whether they hold one quantity each, or quantities by name.
+    #: What answers may hold.
     members = ("value", "values", "gradients", "jacobian")
 
     def __init__(self, graph: Graph, seeds: Mapping[str, object] | None) -> None:
@@ -96,9 +96,10 @@ class GraphTruth:
 
     @lazy
     def locals(self) -> dict[str, list[float]]:
-        """Every id → the local derivatives of the operations that use it, one for each use on the way to an output."""
-        if self.graph.points is not None:
-            return {}
+        """Every id → the local derivatives of the operations that use it, one for each use on the way to an output.
+
+        Of a graph at one point.
+        """
         found: dict[str, list[float]] = {}
         for step in evaluate(self.graph, seeds=self.seeds, trace=True).steps or []:
             found.setdefault(step["to"], []).append(step["local"])
@@ -108,13 +109,15 @@ class GraphTruth:
 class TrainingTruth:
     """The right numbers of a training, which runs when they are asked for."""
 
-    members = ("loss_history", "parameters", "predictions", "gradients", "metrics")
     kinks: Sequence[str] = ()
 
     def __init__(self, training: Training, max_work: int | None) -> None:
         if max_work is not None and training.cost > max_work:
             raise LimitExceeded("work", max_work, training.cost, ("steps",), "grade against a shorter training")
         self.training = training
+        there = {"predictions": training.model.structure.predictions, "metrics": training.metrics}
+        names = ("loss_history", "parameters", "predictions", "gradients", "metrics")
+        self.members = tuple(name for name in names if there.get(name, True))
 
     @property
     def cost(self) -> int:
@@ -140,17 +143,10 @@ class TrainingTruth:
             return model.arrange(model.initial)
         if name == "metrics":
             return {metric: [0.0] for metric in self.training.metrics}
-        if name == "predictions" and not model.structure.predictions:
-            return {}
         return [0.0]
 
     def intervals(self, key: str) -> None:
         """A training follows the conventions at every kink."""
-
-    @property
-    def locals(self) -> dict[str, list[float]]:
-        """A training has none."""
-        return {}
 
 
 Truth = GraphTruth | TrainingTruth
