@@ -8,6 +8,7 @@ from typing import Any
 
 from chainrule_engine.errors import InvalidInput, Problem
 from chainrule_engine.grading import AUDIENCES, PHASES
+from chainrule_engine.grading.grader import MAX_ID
 from chainrule_engine.graph import describe
 from chainrule_service.documented import ref
 from chainrule_service.fields import (
@@ -31,9 +32,9 @@ _IMPERSONAL = (
 )
 
 
-def is_name(text: str) -> bool:
-    """Tell whether a text may be the id of a submission or of a task: 1 to 200 printable characters."""
-    return 0 < len(text) <= 200 and text.isprintable()
+def is_id(text: str) -> bool:
+    """Tell whether a text may be the id of a submission."""
+    return 0 < len(text) <= MAX_ID and text.isprintable()
 
 
 class SubmissionField(Field):
@@ -57,8 +58,8 @@ class SubmissionField(Field):
         ]
         given = {name: value[name] for name in ("id", "attempt") if value.get(name) is not None}
         if (text := given.get("id")) is not None:
-            if type(text) is not str or not is_name(text):
-                problems.append(Problem(("id",), "a string of 1 to 200 printable characters is needed here"))
+            if type(text) is not str or not is_id(text):
+                problems.append(Problem(("id",), f"a string of 1 to {MAX_ID} printable characters is needed here"))
             elif _MAIL.fullmatch(text):
                 problems.append(Problem(("id",), f"this looks like an e-mail address: {_IMPERSONAL}"))
         if (attempt := given.get("attempt")) is not None:
@@ -192,7 +193,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
         "type": "object",
         "description": f"Which submission it is; {_IMPERSONAL}.",
         "properties": {
-            "id": {"type": ["string", "null"], "minLength": 1, "maxLength": 200, "examples": ["s-5f31"]},
+            "id": {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_ID, "examples": ["s-5f31"]},
             "attempt": {
                 "type": ["integer", "null"],
                 "minimum": 1,

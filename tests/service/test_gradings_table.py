@@ -12,6 +12,8 @@ import sqlalchemy as sql
 from tests.service.databases import start
 
 from chainrule_engine.grading import Report, grade, read_task
+from chainrule_engine.grading.fields import MAX_TEXT
+from chainrule_engine.grading.grader import MAX_ID
 from chainrule_service.database import Database
 from chainrule_service.gradings import GRADINGS, Grading, Gradings
 from chainrule_service.settings import Settings
@@ -126,6 +128,14 @@ def test_text_of_all_kinds_is_kept(gradings):
     gradings.record("", [Grading(one, None, strange)])
     assert gradings.get("", one["id"]).report == one
     assert gradings.page("", 1, submission=strange)[0]["reason"] == strange
+
+
+def test_the_longest_ids_fit(gradings):
+    graph = {"evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x*x"}}}
+    one = report("é" * MAX_ID, 2**53 - 1, read_task({"id": "ü" * MAX_TEXT, "title": "ß" * MAX_TEXT} | graph))
+    gradings.record("k" * 16, [Grading(one, "sha256:" + "f" * 64, "\U0001d6fc" * 1000)])
+    (entry,) = gradings.page("k" * 16, 5, task="ü" * MAX_TEXT, submission="é" * MAX_ID)
+    assert (entry["task"]["id"], entry["submission"]["attempt"]) == ("ü" * MAX_TEXT, 2**53 - 1)
 
 
 def test_the_oldest_are_swept_away(gradings, database):

@@ -12,6 +12,7 @@ from flask_smorest import Blueprint
 
 from chainrule_engine.errors import InvalidInput
 from chainrule_engine.grading import AUDIENCES, PHASES, canonical
+from chainrule_engine.grading.fields import MAX_TEXT
 from chainrule_engine.rendering import FORMATS, RenderingError, render
 from chainrule_service import grading
 from chainrule_service.documented import JSON, documented, ref
@@ -27,7 +28,7 @@ from chainrule_service.exchange import (
     whole_number_parameter,
 )
 from chainrule_service.fields import JsonSchema, refuse
-from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest, is_name
+from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest
 from chainrule_service.grading_reading import Bounds, Entry, read, read_batch
 from chainrule_service.grading_schemas import EXAMPLE, SCHEMAS
 from chainrule_service.gradings import OUTCOMES, REPORT_ID, Grading, Gradings
@@ -273,8 +274,8 @@ def _choice(name: str, words: tuple[str, ...]) -> str:
 
 def _name(name: str) -> str:
     text = request.args[name]
-    if not is_name(text):
-        detail = f"{name} must be 1 to 200 printable characters"
+    if not (0 < len(text) <= MAX_TEXT and text.isprintable()):
+        detail = f"{name} must be 1 to {MAX_TEXT} printable characters"
         raise RequestError("invalid-request", detail, parameter=name)
     return text
 
