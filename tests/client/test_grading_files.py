@@ -15,12 +15,16 @@ from chainrule import _files
 from chainrule._transport import _encoded
 from chainrule_service import jsonio
 
-numbers = st.floats() | st.integers() | st.integers(-(2**60), 2**60)
-json_data = st.recursive(
-    st.none() | st.booleans() | numbers | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
-    max_leaves=20,
-)
+
+def json_of(numbers):
+    return st.recursive(
+        st.none() | st.booleans() | numbers | st.text(max_size=6),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+        max_leaves=20,
+    )
+
+
+json_data = json_of(st.floats() | st.integers() | st.integers(-(2**60), 2**60))
 #: JSON as Python writes it, which is not always JSON, and pieces of it.
 written = json_data.map(json.dumps).flatmap(
     lambda text: st.tuples(st.just(text), st.integers(0, len(text)), st.text('{}[],:"\\0919.eNu', max_size=3))
@@ -60,17 +64,10 @@ def test_what_was_nearly_json_is_read_or_refused(parts):
             assert jsonio.loads(_encoded({"task": {}, "answers": data}))["answers"] == data
 
 
-@given(json_data)
+@given(json_of(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)))
 def test_good_json_is_read_as_it_is(data):
     text = json.dumps(data)
-    found = read(text)
-    assert read(text.encode()) == found
-    finite = "NaN" not in text and "Infinity" not in text
-    if finite and found is not _files.Unreadable:
-        assert found == data
-    elif finite:
-        # What is left to refuse: no character, or a number beyond float64.
-        assert "\\ud" in text or any(len(word) > 300 for word in text.replace("]", ",").replace("}", ",").split(","))
+    assert read(text) == read(text.encode()) == data
 
 
 def test_a_number_keeps_its_value():
