@@ -13,7 +13,7 @@ import urllib.request
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.service.servers import Server
 
@@ -228,9 +228,9 @@ def test_a_submission_that_is_none(send):
 
 @pytest.fixture
 def closed(tmp_path):
-    settings = Settings(data=tmp_path)
-    app = create_app(settings)
-    with contextlib.closing(Database(settings.database)) as database:
+    closed = Settings(data=tmp_path)
+    app = create_app(closed)
+    with contextlib.closing(Database(closed.database)) as database:
         keys = Keys(database)
         made = {scope: keys.create(f"a test of {scope}", [scope]) for scope in ("grade", "staff", "evaluate")}
         yield app.test_client(), made
@@ -268,8 +268,7 @@ def test_the_key_in_the_query_counts_as_the_header_does(closed):
 @pytest.mark.slow
 def test_no_key_stands_in_the_log(tmp_path):
     with Server(tmp_path, environment={"CHAINRULE_LOG_LEVEL": "debug"}) as server:
-        settings = Settings(data=tmp_path)
-        with contextlib.closing(Database(settings.database)) as database:
+        with contextlib.closing(Database(Settings(data=tmp_path).database)) as database:
             _, key = Keys(database).create("staff", ["staff", "grade"])
 
         def post(what, body, **query):
@@ -290,3 +289,21 @@ def test_no_key_stands_in_the_log(tmp_path):
         secret = key.split("_")[3]
         assert "/mugrade/publish" in server.logged()
         assert secret not in server.logged()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(
+    values,
+    values,
+    st.dictionaries(
+        st.sampled_from(["user_key", "assignment", "problem", "submission_id", "test_case_index", "else"]),
+        st.text(max_size=8),
+    ),
+)
+def test_nothing_makes_it_fail(client, published, value, query):
+    for what in ("publish", "submit", "submit_test"):
+        for asked in (query, PLACE | {"submission_id": "s1", "test_case_index": "0"} | query, PLACE):
+            path = f"/mugrade/{what}?{urllib.parse.urlencode(asked, errors='replace')}"
+            raw = json.dumps(published if what == "publish" else value)
+            answer = client.post(path, data=raw, content_type="application/json")
+            assert answer.status_code in (200, 404, 422), answer.text
