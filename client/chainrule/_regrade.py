@@ -92,8 +92,11 @@ def _look(client: Client, task: Any, path: Path, file: Path) -> _Regrade:
         answers = _files.read_answers(str(file))
     except _files.Unreadable as error:
         answers = error
-    new = json.loads(ask(client, task, answers, _submission(old), form, store=False).text)
-    return _Regrade(path, answers, old, new, _local.platforms().changes(old, new), form)
+    try:
+        new = json.loads(ask(client, task, answers, _submission(old), form, store=False).text)
+        return _Regrade(path, answers, old, new, _local.platforms().changes(old, new), form)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is a report that is not whole: {error!r}") from error
 
 
 def _publish(client: Client, task: Any, found: _Regrade, kept: bool, options: argparse.Namespace) -> None:

@@ -489,9 +489,13 @@ def test_misuse_of_regrade(run, graded, task, files, tmp_path):
     status, out, err = run("regrade", "--spec", task, *graded, "--diff")
     assert (status, out) == (1, b"0 of 4 scores change\n")
     assert "zoe has no answers" in err
-    files("reports/zoe.json", {"schema": "another"})
     files("answers/zoe.json", RIGHT)
-    assert run("regrade", "--spec", task, *graded, "--diff")[0] == 2
+    whole = json.loads((tmp_path / "reports" / "ada.json").read_bytes())
+    for broken in ({"schema": "another"}, [], *({**whole, name: None} for name in ("submission", "checks", "task"))):
+        files("reports/zoe.json", broken)
+        status, out, err = run("regrade", "--spec", task, *graded, "--diff")
+        assert (status, out) == (2, b"")
+        assert "zoe.json is" in err
 
 
 # ----------------------------------------------------------------------------------------------------- chainrule lint
