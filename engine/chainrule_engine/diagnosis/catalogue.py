@@ -29,9 +29,10 @@ MAX_EXPLANATIONS = 10
 MAX_NODES, MAX_PAIR_NODES = 1_000, 150
 #: So many ways of building the graph are tried for a pair of mistakes.
 MAX_PAIR_STYLES = 6
-#: So many rules are run to find an order of the children that fits a student's numbers: for each mistake that shows
-#: according to it, and for all pairs with such a one.
-ORDER_WORK, PAIR_ORDER_WORK = 240_000, 30_000
+#: So many rules are run to find an order of the children that fits a student's numbers, for each mistake that shows
+#: according to it; and for all pairs with such a one.
+ORDER_WORK = {"assign": 60_000, "no_topo_dfs": 240_000, "bfs_once": 60_000, "dfs_preorder": 100_000}
+PAIR_ORDER_WORK = 30_000
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.
 PAIR_DIGITS = 3
@@ -39,8 +40,6 @@ PAIR_DIGITS = 3
 SLIP_DIGITS = 3
 
 _ASSIGN = MISTAKES["assign"]
-#: The mistakes that show according to the order in which an engine has the children of a node.
-_ORDERED = (_ASSIGN, *(MISTAKES[name] for name in ("no_topo_dfs", "bfs_once", "dfs_preorder")))
 
 
 @dataclass(frozen=True)
@@ -200,12 +199,14 @@ class Catalogue:
         else:
             question = Question(self._right, self._places, given, wrong, precision)
             some = question.explanations(self._singles)
-            found = [match for match in some if match.is_full] or self._ordered(question) or self._slips(question)
+            found = [match for match in some if match.is_full]
+            found = found or self._ordered(question, at_once=True) or self._slips(question)
             if pairs and not any(self._is_plain(match.run) for match in found):
                 if len(self.graph.nodes) > MAX_PAIR_NODES:
                     limited = f"pairs of mistakes are looked for in graphs of up to {MAX_PAIR_NODES} nodes"
                 else:
                     found += self._two(question)
+                    found = found or self._ordered(question)
             found = found or some
         explanations = tuple(self._explanation(match, len(given)) for match in found[:MAX_EXPLANATIONS])
         blame = self._following(given, wrong, precision).blame(self._tape)
@@ -238,9 +239,15 @@ class Catalogue:
         operations = MISTAKES[run.names[0]].operations
         return not operations or any(node.op in operations for node in self.graph.nodes)
 
-    def _ordered(self, question: Question) -> list[Match]:
-        """Return the engines with one mistake and children in a set that give every number."""
-        each = (self._fitting(question, [(mistake, ())], Work(ORDER_WORK)) for mistake in _ORDERED)
+    def _ordered(self, question: Question, *, at_once: bool = False) -> list[Match]:
+        """Return the engines with one mistake and children in a set that give every number.
+
+        at_once   only those that are found with an eighth of the work
+        """
+        share = 8 if at_once else 1
+        each = (
+            self._fitting(question, [(MISTAKES[name], ())], Work(work // share)) for name, work in ORDER_WORK.items()
+        )
         return ranked(chain.from_iterable(each))
 
     def _slips(self, question: Question) -> list[Match]:

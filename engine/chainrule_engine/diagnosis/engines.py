@@ -28,6 +28,7 @@ class Engines:
         self._styles = styles(self._present)
         self._made: dict[tuple[int, bool, str], Engine] = {}
         self._occurring: dict[tuple[str, int], bool] = {}
+        self._showing: dict[tuple[frozenset[str], int], tuple[str, ...]] = {}
 
     @lazy
     def own(self) -> Form:
@@ -38,7 +39,9 @@ class Engines:
         forward = next((mistake for mistake in mistakes if mistake.forward), RIGHT)
         key = style, wraps, forward.name
         if key not in self._made:
-            form = Form(self._tape, self._values, self._seeds, self._styles[style], forward.forward, wraps=wraps)
+            known = self.own if key != (0, False, "") and not forward.forward else None
+            chosen = self._styles[style], forward.forward
+            form = Form(self._tape, self._values, self._seeds, *chosen, wraps=wraps, known=known)
             self._made[key] = Engine(form)
         return self._made[key]
 
@@ -178,4 +181,8 @@ class Engines:
 
     def _shown(self, concerned: frozenset[str], style: int) -> tuple[str, ...]:
         """Return what the style makes of the operations that lead to one of the concerned."""
-        return tuple(made for made, leads in self._leading[style] if not concerned.isdisjoint(leads))
+        key = concerned, style
+        if key not in self._showing:
+            leading = self._leading[style]
+            self._showing[key] = tuple(made for made, leads in leading if not concerned.isdisjoint(leads))
+        return self._showing[key]
