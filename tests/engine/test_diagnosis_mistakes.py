@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chainrule_engine.diagnosis import MISTAKES, Catalogue, Explanation
+from chainrule_engine.diagnosis import HAND_MISTAKES, MISTAKES, Catalogue, Explanation
 from chainrule_engine.diagnosis.mistakes import UPSTREAM
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
@@ -154,9 +154,9 @@ def test_the_table_is_the_catalogue_of_46():
     assert {case.mistake for case in CASES} >= {mistake.name for mistake in numbered}
 
 
-@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=lambda mistake: mistake.name)
+@pytest.mark.parametrize("mistake", [*MISTAKES.values(), *HAND_MISTAKES.values()], ids=lambda mistake: mistake.name)
 def test_an_entry_is_whole(mistake: Any):
-    assert MISTAKES[mistake.name] is mistake
+    assert (MISTAKES | HAND_MISTAKES)[mistake.name] is mistake
     assert mistake.title
     assert mistake.hint.endswith((".", "?", ".)"))
     assert set(mistake.operations) <= OPERATIONS.keys()

@@ -23,10 +23,11 @@ from chainrule_engine.diagnosis.blame import Blame
 from chainrule_engine.diagnosis.catalogue import Catalogue, Diagnosis, Explanation, Signature, follow_through
 from chainrule_engine.diagnosis.histories import HistoryDiagnosis, diagnose_history
 from chainrule_engine.diagnosis.loop_mistakes import LOOP_MISTAKES
-from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.mistakes import HAND_MISTAKES, MISTAKES, Mistake
 from chainrule_engine.diagnosis.precision import Precision
 
 __all__ = [
+    "HAND_MISTAKES",
     "LOOP_MISTAKES",
     "MISTAKES",
     "Blame",

@@ -13,7 +13,7 @@ from chainrule_engine.derivatives import evaluate
 from chainrule_engine.diagnosis.blame import Blame, Following, Numbers
 from chainrule_engine.diagnosis.engines import Engines
 from chainrule_engine.diagnosis.matching import Match, Question, ranked
-from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.mistakes import MISTAKES, NAMED, Mistake
 from chainrule_engine.diagnosis.passes import Work
 from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, NOTHING, Precision, agree, read_precision
 from chainrule_engine.diagnosis.right import Right
@@ -171,7 +171,7 @@ class Catalogue:
         known = {tuple(run.gradients[:size]) for run in self._singles}
         runs = []
         for pair in combinations(self._telling, 2):
-            if any(one is _ASSIGN for one in pair) and any(one.operations for one in pair):
+            if any(one is _ASSIGN for one in pair) and not all(one.in_the_pass for one in pair):
                 continue  # for these an order is chosen that fits
             for run in self._engines.runs(pair, few=True, styles=MAX_PAIR_STYLES):
                 gradients = tuple(run.gradients[:size])
@@ -236,7 +236,7 @@ class Catalogue:
 
     def _is_plain(self, run: Run) -> bool:
         """Whether the operations of a single mistake are in the graph as it stands."""
-        operations = MISTAKES[run.names[0]].operations
+        operations = NAMED[run.names[0]].operations
         return not operations or any(node.op in operations for node in self.graph.nodes)
 
     def _ordered(self, question: Question, *, at_once: bool = False) -> list[Match]:
@@ -281,7 +281,7 @@ class Catalogue:
             if run.names not in best and question.fits(run):
                 best[run.names] = question.compare(run)
         if _ASSIGN in self._telling:
-            others = ((_ASSIGN, (mistake,)) for mistake in self._telling if mistake.operations)
+            others = ((_ASSIGN, (mistake,)) for mistake in self._telling if not mistake.in_the_pass)
             best |= {match.run.names: match for match in self._fitting(question, others, Work(PAIR_ORDER_WORK))}
         return ranked(best.values())
 
@@ -289,9 +289,9 @@ class Catalogue:
 
     def _explanation(self, match: Match, of: int) -> Explanation:
         names = match.run.names
-        said = [MISTAKES[name].hint + self._whereabouts(MISTAKES[name], match.run.node) for name in names]
+        said = [NAMED[name].hint + self._whereabouts(NAMED[name], match.run.node) for name in names]
         message = said[0] if len(said) == 1 else "Two things seem to come together. " + " And: ".join(said)
-        title = " and ".join(MISTAKES[name].title for name in names)
+        title = " and ".join(NAMED[name].title for name in names)
         return Explanation(names, match.explains, match.matches, of, message, title)
 
     def _whereabouts(self, mistake: Mistake, slot: int) -> str:

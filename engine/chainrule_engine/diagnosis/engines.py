@@ -54,7 +54,6 @@ class Engines:
             for mistake in MISTAKES.values()
             if any(self._occurs(mistake, style) for style in range(len(self._styles)))
             and not (mistake.seeded == "one" and ones)
-            and not mistake.by_hand
         ]
 
     def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False, styles: int | None = None) -> Iterator[Run]:
@@ -84,7 +83,7 @@ class Engines:
             return Run((name,), "by hand", None, gradients, 3, node)
 
         for mistake in self.possible:
-            rules = engine.rules((mistake,)) if mistake.number and mistake.operations else None
+            rules = engine.rules((mistake,)) if mistake.number and not mistake.in_the_pass else None
             changed = [] if rules is None else [slot for slot in form.order if rules[slot] is not right[slot]]
             for slot in changed:
                 wrong = rules[slot]  # type: ignore[index]  # there are rules where there are changes
@@ -131,7 +130,7 @@ class Engines:
         Of the styles of building the graph in which the mistakes show alike only the first is taken.
         """
         concerned = frozenset[str]().union(*(mistake.operations for mistake in mistakes))
-        in_the_pass = any(not mistake.operations and mistake.name != "no_seed" for mistake in mistakes)
+        in_the_pass = any(mistake.in_the_pass and mistake.name != "no_seed" for mistake in mistakes)
         sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
         wrong = any(mistake.forward for mistake in mistakes)
         seen: set[object] = set()

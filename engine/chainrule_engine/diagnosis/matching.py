@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from chainrule_engine.diagnosis.mistakes import MISTAKES
+from chainrule_engine.diagnosis.mistakes import NAMED
 from chainrule_engine.diagnosis.passes import Wanted
 from chainrule_engine.diagnosis.precision import EXACT, Precision, agree, count_digits
 from chainrule_engine.diagnosis.right import Right
@@ -39,8 +39,8 @@ class Match:
     def rank(self) -> tuple[object, ...]:
         """Sorts the likeliest first: what gives most, simply, exactly; then what is seen most."""
         names = self.run.names
-        ranks = [MISTAKES[name].rank for name in names]
-        uncommon = any(MISTAKES[name].number is None for name in names)
+        ranks = [NAMED[name].rank for name in names]
+        uncommon = any(NAMED[name].number is None for name in names)
         return (
             not self.is_full,
             -self.matches,
