@@ -26,7 +26,7 @@ class Match:
     explains  the keys of the wrong numbers that it gives
     matches   how many numbers it gives
     is_full   whether it gives all
-    is_exact  whether those that it gives are given to all digits, and not only to those that are kept of a rounded one
+    is_exact  whether those that it explains are given to all digits, and not only to those that were kept
     """
 
     run: Run
@@ -68,7 +68,11 @@ class Question:
                 key in bad,
                 *places[key],
                 number,
-                right.tolerance(*places[key], number, precision),
+                # A right number agrees with the right one of a run, whatever became of its digits.
+                max(
+                    right.tolerance(*places[key], number, precision),
+                    0.0 if key in bad else right.slack(*places[key], number, precision),
+                ),
                 right.tolerance(*places[key], number, EXACT),
             )
             for key, number in given.items()
@@ -105,8 +109,8 @@ class Question:
             found = gradients[slot] if is_gradient else values[slot]
             if agree(found, number, loose):
                 matches += 1
-                exact = exact and agree(found, number, tight)
                 if wrong:
+                    exact = exact and agree(found, number, tight)
                     explains.append(key)
         return Match(run, tuple(explains), matches, matches == len(self._rows), exact)
 
