@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import re
 from itertools import pairwise
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.engine.strategies import any_finite
 from tests.engine.wrong_engine import PRIMITIVES, Student, hand_in
 
+from chainrule_engine import diagnosis
 from chainrule_engine.derivatives import evaluate
 from chainrule_engine.diagnosis import MISTAKES, Catalogue, Diagnosis
 from chainrule_engine.errors import EvaluationError
@@ -36,6 +38,11 @@ MIXED = {
     "inputs": {"a": 1.3, "b": -0.7, "c": 2.1, "d": 0.9},
     "program": "p = a*b + c\nq = tanh(p) / (c - d)\nr = exp(q) * a\ns = relu(r - b) + sin(c)\nu = s*q\nL = u + s**3\nL",
 }
+
+
+def test_the_example_of_the_package():
+    found = doctest.testmod(diagnosis)
+    assert (found.attempted, found.failed) == (3, 0)
 
 
 class TestWhatIsKnown:

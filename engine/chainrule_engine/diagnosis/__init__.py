@@ -1,5 +1,6 @@
 """Names the mistake behind a student's numbers.
 
+>>> from chainrule_engine.graph import Graph
 >>> graph = Graph.from_dict({"inputs": {"a": 3.0}, "program": "a + a"})
 >>> [explanation.names for explanation in Catalogue(graph).diagnose({"gradients.a": 1.0}).explanations][0]
 ('assign',)

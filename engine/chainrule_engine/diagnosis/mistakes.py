@@ -2,7 +2,7 @@
 
 A mistake is data. One in a *rule* gives other local derivatives for some operations, or leaves the upstream gradient
 out; one in the *pass* changes the order of the rules, the seed, the accumulation or the repetition; one *forward* gives
-other values. `catalogue` runs them, alone and in pairs. To add a mistake, add one entry.
+other values. `runs` and `engines` run them, alone and in pairs. To add a mistake, add one entry.
 
 Each speaks to the student by its hint: what was done and what to look at, never a number of the right answer.
 """
@@ -40,8 +40,8 @@ class Mistake:
     operations   those whose rule it changes; empty for a mistake in the pass
     locals       operation → its mistaken local derivatives; one that is left out keeps its own
     upstream     operation → what its rule does with the upstream gradient: a word of UPSTREAM; "times" where left out
-    order        in which the rules run: a word of `passes.ORDERS`
-    again        what happens between the two passes, where there are two: a word of `passes.AGAIN`
+    order        in which the rules run: a word of `orders.ORDERS`
+    again        "" for one pass; what happens before a second: "nothing cleared" or "inputs cleared"
     seeded       how the gradients of the outputs begin: "seeds", "nothing" or "one"
     assigns      operations whose rule writes `=` for `+=`; None for none, empty for all
     forward      operation → its mistaken value

@@ -123,9 +123,6 @@ ORDERS: dict[str, tuple[Walk, ...]] = {
 _UNMOVED = ("topological", "not reversed")
 _RIGHT_ORDER = "topological"
 
-#: What an engine does before its second pass.
-AGAIN = ("nothing cleared", "inputs cleared")
-
 
 def sequences(form: Form, order: str, *, sensitive: bool = False, mixtures: int = 0) -> list[Sequenced]:
     """Return the sequences that engines with this order may run, without repetitions.
