@@ -410,6 +410,13 @@ class TestHostileAnswers:
         assert set(found.wrong) <= answers.keys() & right.keys()
         made.follow_through(answers)
 
+    def test_the_order_of_the_answers_makes_no_difference(self):
+        for signature in self.MIXED.signatures():
+            answers = {key: signature.numbers[key] for key in ("value", *gradients(a=0, b=0, c=0, d=0, q=0))}
+            turned = dict(reversed(answers.items()))
+            assert self.MIXED.diagnose(answers) == self.MIXED.diagnose(turned)
+            assert self.MIXED.follow_through(answers) == self.MIXED.follow_through(turned)
+
     def test_ten_thousand_entries(self):
         answers = {f"gradients.{k}": float(k) for k in range(10_000)} | gradients(a=1.0)
         assert self.MIXED.diagnose(answers).wrong == ("gradients.a",)

@@ -213,7 +213,9 @@ class Catalogue:
         return Diagnosis(explanations, blame, precision, tuple(wrong), limited)
 
     def _read(self, answers: Mapping[str, object]) -> dict[str, float]:
-        return {key: number for key, number in _numbers(answers) if key in self._places}
+        # In the graph's order: what is found must not depend on the order in which a student writes.
+        numbers = dict(_numbers(answers))
+        return {key: numbers[key] for key in self._places if key in numbers}
 
     def _wrong(self, given: Mapping[str, float], precision: Precision) -> list[str]:
         """Return the keys of the numbers that are not right, even if they were rounded, cut or computed in single."""
