@@ -22,14 +22,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ._errors import (
-    APIConnectionError,
-    APIStatusError,
-    AuthenticationError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServiceUnavailableError,
-)
+from ._errors import APIConnectionError, APIResponseError, APIStatusError, ChainruleError
 from ._files import read_json
 from ._xqueue import Pulled, QueueError, Superseded, Unreadable, XQueue
 
@@ -41,10 +34,9 @@ PUTS = 5  # of one result, before it is left to the next time that the submissio
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds
 _REMEMBERED = 10_000  # submissions; beyond, the one that failed the longest ago is forgotten
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
-#: What keeps every submission from being graded, not this one.
-_EVERYBODYS = (
-    APIConnectionError, AuthenticationError, PermissionDeniedError, RateLimitError, ServiceUnavailableError,
-)  # fmt: skip
+#: What a service says of one request. Any other status keeps every submission from being graded: a proxy that finds no
+#: service behind it, an address that is not the service's, a key that is not good.
+_ITS_OWN = (400, 413, 422, 500)
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +116,7 @@ class DeadLetters:
             return
         state = (found.st_mtime_ns, found.st_size)
         if state != self._state:
-            lines = self._file.read_text(encoding="utf-8").splitlines()
+            lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
             self._state, self._ids = state, {name for line in lines if (name := _submission_of(line))}
 
 
@@ -201,7 +193,7 @@ class Worker:
                     if not self._is_held(error.submission):
                         self._failed(error.submission, "", str(error))
                     continue
-            except (QueueError, *_EVERYBODYS) as error:
+            except (QueueError, ChainruleError) as error:
                 self.counts.troubles += 1
                 _log.warning("nothing can be graded now: %s", _one_line(error))
             if once:
@@ -229,9 +221,11 @@ class Worker:
             self._put(pulled.header, body)
         except Superseded as error:
             _log.info("submission %s: somebody else has answered it (%s)", pulled.id, error)
-        except (QueueError, *_EVERYBODYS):
+        except QueueError:
             raise
         except Exception as error:  # whatever it is, the next submission may do without it
+            if _is_everybodys(error):
+                raise
             _log.debug("submission %s", pulled.id, exc_info=True)
             self._failed(pulled.id, pulled.grader, _one_line(error))
             return False
@@ -292,6 +286,13 @@ def check_result(body: str) -> None:
         ElementTree.fromstring(result["msg"])
     except (ElementTree.ParseError, LookupError, TypeError, ValueError):
         raise ValueError("the message of the result is not well-formed XML") from None
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Tell whether it keeps every submission from being graded, not this one."""
+    if isinstance(error, APIStatusError):
+        return error.status not in _ITS_OWN
+    return isinstance(error, APIConnectionError | APIResponseError)
 
 
 def _one_line(error: Exception) -> str:

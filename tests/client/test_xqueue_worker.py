@@ -7,8 +7,8 @@ import threading
 import pytest
 from tests.client.xqueues import PASSWORD, USER, Queue
 
-from chainrule import APIConnectionError, MissingExtraError, RateLimitError
-from chainrule._errors import Problem
+from chainrule import APIConnectionError, APIResponseError, MissingExtraError
+from chainrule._errors import Problem, status_error
 from chainrule._xqueue import QueueError, Superseded, Unreadable, XQueue, _pulled
 from chainrule._xqueue_worker import DeadLetters, TaskMissing, Tasks, Worker, check_result
 
@@ -301,8 +301,12 @@ def test_tasks_lie_in_folders_too_and_are_read_anew_when_they_change(folder):
 
 
 @pytest.mark.parametrize(
-    "trouble", [ValueError("task: no"), MissingExtraError("x"), RuntimeError("a defect"), KeyError("q")]
-)
+    "trouble",
+    [
+        ValueError("task: no"), MissingExtraError("x"), RuntimeError("a defect"), KeyError("q"),
+        *(status_error(Problem(status), {}) for status in (400, 413, 422, 500)),
+    ],
+)  # fmt: skip
 def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(server, worker, tmp_path, trouble):
     bad, good = server.add("bad"), server.add('{"value": 4}')
 
@@ -363,7 +367,11 @@ def test_many_bad_ones_do_not_either(server, worker):
     assert (one.counts.graded, one.counts.dead) == (1, 60)
 
 
-PASSING = [APIConnectionError("away"), RateLimitError(Problem(429, detail="later"))]
+PASSING = [
+    APIConnectionError("away"),
+    APIResponseError("a page about maintenance"),
+    *(status_error(Problem(status), {}) for status in (301, 401, 403, 404, 405, 429, 502, 503, 504)),
+]
 
 
 @pytest.mark.parametrize("trouble", PASSING)
@@ -449,7 +457,7 @@ def test_what_open_edx_would_drop_is_not_sent(server, worker, change):
 
 def test_a_letter_is_no_more_than_the_list_says(tmp_path):
     file = tmp_path / "dead.jsonl"
-    file.write_text('not json\n{"other": 1}\n[]\n{"submission": "7"}\n')
+    file.write_bytes(b'not json\n{"other": 1}\n[]\n\xff\xc3\n{"submission": "7"}\n')
     dead = DeadLetters(file)
     assert "7" in dead
     assert "" not in dead
