@@ -31,7 +31,7 @@ MAX_NODES, MAX_PAIR_NODES = 1_000, 150
 MAX_PAIR_STYLES = 6
 #: So many rules are run to find an order of the children that fits a student's numbers, for each mistake that shows
 #: according to it; and for all pairs with such a one.
-ORDER_WORK = {"assign": 60_000, "no_topo_dfs": 240_000, "bfs_once": 60_000, "dfs_preorder": 100_000}
+ORDER_WORK = {"assign": 60_000, "no_topo_dfs": 240_000, "bfs_once": 20_000, "dfs_preorder": 40_000}
 PAIR_ORDER_WORK = 30_000
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.

@@ -133,10 +133,12 @@ class Engines:
         in_the_pass = any(mistake.in_the_pass and mistake.name != "no_seed" for mistake in mistakes)
         sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
         wrong = any(mistake.forward for mistake in mistakes)
+        # To a pass, a negation with a rule of its own and a product with -1 are the same, but where one writes `=`.
+        alike = frozenset[str]() if any(mistake.assigns for mistake in mistakes) else frozenset({"neg"})
         seen: set[object] = set()
         for number, style in enumerate(self._styles):
             shown = self._shown(concerned, number)
-            key: object = number if in_the_pass else shown
+            key = shown, frozenset(style) - alike if in_the_pass else None
             if key in seen or not all(self._occurs(mistake, number) for mistake in mistakes):
                 continue
             seen.add(key)
