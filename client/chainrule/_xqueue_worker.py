@@ -214,6 +214,9 @@ class Worker:
             QueueError, ChainruleError: the queue, or what grades, is away: no submission is to blame.
         """
         if self._is_held(pulled.id):
+            if pulled.id in self.dead:
+                # Queues may serve what is not answered first: then it stands in the way of all that came later.
+                _log.warning("submission %s is served again, a dead letter: somebody must deal with it", pulled.id)
             return False
         try:
             body = self.grade(self.tasks[pulled.grader], pulled.response, pulled.id)

@@ -307,7 +307,7 @@ def test_tasks_lie_in_folders_too_and_are_read_anew_when_they_change(folder):
         *(status_error(Problem(status), {}) for status in (400, 413, 422, 500)),
     ],
 )  # fmt: skip
-def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(server, worker, tmp_path, trouble):
+def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(server, worker, tmp_path, trouble, caplog):
     bad, good = server.add("bad"), server.add('{"value": 4}')
 
     def grade(task, response, _):
@@ -328,8 +328,11 @@ def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(serv
     assert letter["submission"] == str(bad.number)
     assert letter["grader"] == "q3"
     assert letter.keys() == {"time", "queue", "submission", "grader", "reason"}
-    # Another worker leaves it alone too, until somebody takes it off the list.
+    # Another worker leaves it alone too, and says so, until somebody takes it off the list.
+    caplog.clear()
+    bad.free_at = 0
     assert worker().run(once=True).graded == 0
+    assert f"submission {bad.number} is served again, a dead letter" in caplog.text
     (tmp_path / "dead.jsonl").unlink()
     bad.free_at = 0
     assert worker().run(once=True).graded == 1
