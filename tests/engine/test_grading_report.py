@@ -193,6 +193,7 @@ TASKS = [
     task({"of": "gradients.a", "follow_through": 0.5}, {"of": ["values.c", "value"], "id": "v", "credit": "prefix"}),
     task({"of": "value"}, {"of": "gradients.x"}, graph=BATCH),
     task({"of": "jacobian.L.a"}, {"of": "jacobian.L"}),
+    task({"of": "gradients", "credit": "fraction"}, {"of": "values"}, {"of": "jacobian"}),
     task(training=TRAINING),
     task({"of": "predictions"}, {"of": "parameters.layers.0.weights.1"}, training=TRAINING),
     task({"of": "loss_history", "compare": {"mode": "monotone"}}, training=TRAINING),
@@ -275,8 +276,19 @@ def test_ten_thousand_entries() -> None:
 
 def test_unknown_names_are_noted_and_escaped() -> None:
     data = grade(task(), {"value": 38, "grads": {}, "gradients": {"a\x1b[1m": 1.0, "<b>": 2.0}}).to_dict()
-    assert data["notes"] == ["Ignored, as unknown: 'grads'.", "Ignored, as unknown in gradients: 'a\\x1b[1m', '<b>'."]
+    assert data["notes"] == ["Ignored, as unknown: 'grads'.", "Ignored, as unknown in gradients: '<b>', 'a\\x1b[1m'."]
     assert grade(task(), {"value": 38, 7: 1}).to_dict()["notes"] == ["Ignored, as unknown: a number."]  # type: ignore[dict-item]
+
+
+def test_the_order_of_names_in_answers_makes_no_difference() -> None:
+    given = {
+        "zz": 1,
+        "y": 2,
+        "gradients": {"b": "?", "a": "!", "q": 1, "c": -12.0, "p": 2},
+        "values": {"c": "x", "a": 2},
+    }
+    turned = {name: dict(reversed(x.items())) if isinstance(x, dict) else x for name, x in reversed(given.items())}
+    assert grade(task(), given).to_dict("staff") == grade(task(), turned).to_dict("staff")
 
 
 def test_pointers() -> None:
@@ -703,6 +715,10 @@ def test_relations(of: str, given: Any, word: str) -> None:
 @pytest.mark.parametrize("given", [31.25 * 1.7, "NaN", "Infinity", 1e308, 5e-324])
 def test_nothing_is_said_where_nothing_is_known(given: Any) -> None:
     assert only({"of": "gradients.b"}, {"gradients": {"b": given}}, graph=RELATED)["message"] == "Not correct."
+
+
+def test_wrong_gradients_as_a_whole_are_wrong() -> None:
+    assert only({"of": "gradients"}, {"gradients": {"a": 1.0, "b": -24.0, "c": -12.0, "L": 1.0}})["score"] == 0
 
 
 def test_nothing_is_said_of_an_expected_zero() -> None:

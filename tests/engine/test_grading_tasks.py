@@ -269,6 +269,37 @@ def test_circles_of_requirements() -> None:
     assert [path for path, _ in refused({**GOOD, "checks": checks})] == [("checks", 0, "requires")]
 
 
+def test_many_requirements_take_bounded_work() -> None:
+    many: list[Any] = [
+        {"id": f"c{k}", "of": "value", "requires": [f"c{j}" for j in range(599, k, -1)]} for k in range(600)
+    ]
+    report = grade(task(*many), {"value": 38.0})
+    assert report.score == 600
+    many[-1]["requires"] = ["c0"]
+    assert [path for path, _ in refused({**GOOD, "checks": many})] == [("checks", 0, "requires")]
+
+
+def test_the_name_of_a_quantity_is_no_longer_than_other_names() -> None:
+    long = {"id": "x", "of": "values." + "a." * 4_000_000}
+    assert [path for path, _ in refused({**GOOD, "checks": [long]})] == [("checks", 0, "of")]
+
+
+def test_a_jacobian_that_is_too_large_is_no_quantity() -> None:
+    graph = {
+        "inputs": {"a": 2.0},
+        "nodes": [{"id": f"n{k}", "op": "add", "args": ["a", 1.0]} for k in range(9)],
+        "output": [f"n{k}" for k in range(9)],
+    }
+    data: dict[str, Any] = {"evaluation": {"graph": graph}, "checks": [{"id": "j", "of": "jacobian.n3.a"}]}
+    assert read_task(data, max_work=90).cost > 0
+    ((path, detail),) = refused(data, max_work=89)
+    assert path == ("checks", 0, "of")
+    assert "no quantity" in detail
+    data["checks"] = [{"of": "gradients.a"}]
+    report = grade(read_task(data, max_work=10), {"gradients": {"a": 9.0}, "jacobian": {"n3": {"a": 1.0}}})
+    assert report.fraction == 1
+
+
 def test_all_problems_come_at_once() -> None:
     found = refused({**GOOD, "checks": [{"of": "zz", "points": "x", "credit": 1}] * 40})
     assert len(found) == MAX_PROBLEMS
@@ -285,6 +316,10 @@ def test_limits() -> None:
     with pytest.raises(LimitExceeded) as caught:
         read_task(batch, max_points=1)
     assert caught.value.path == ("evaluation", "graph", "inputs", "x")
+    with pytest.raises(LimitExceeded) as caught:
+        read_task({**batch, "checks": [{"of": "values.y"}]}, max_work=3)
+    assert caught.value.path == ("evaluation", "graph")
+    assert caught.value.limit == "work"
     assert read_task(GOOD, max_nodes=10).cost > 0
     assert read_task({"training": TRAINING}).cost > 0
 
@@ -500,6 +535,7 @@ def test_feedback_is_never_above_its_level() -> None:
 def test_a_good_task_has_nothing_questionable() -> None:
     assert lint(task()) == []
     assert lint(task(training=TRAINING)) == []
+    assert lint(task({"of": "jacobian.L.a"}, {"of": "jacobian.L"})) == []
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class _Grading:
 
     def graded(self, groups: list[dict[str, Any]], staff: dict[str, Any]) -> dict[str, Any]:
         judged = {check.id: judge(check, self.task.truth, self.answers) for check in self.task.checks}
-        met = _requirements_met(self.task.checks, judged)
+        met = _requirements_met(self.task.required_first, judged)
         following = self.followed(judged)
         entries = []
         for check in self.task.checks:
@@ -206,11 +206,9 @@ def _is_empty(quantity: Any) -> bool:
     return quantity is None
 
 
-def _requirements_met(checks: Sequence[Check], judged: Mapping[str, Judgement]) -> dict[str, bool]:
+def _requirements_met(required_first: Sequence[Check], judged: Mapping[str, Judgement]) -> dict[str, bool]:
     """Return by id whether everything that a check requires is right, and what that requires in turn."""
     met: dict[str, bool] = {}
-    while len(met) < len(checks):
-        for check in checks:
-            if check.id not in met and all(name in met for name in check.requires):
-                met[check.id] = all(met[name] and judged[name].passed for name in check.requires)
+    for check in required_first:
+        met[check.id] = all(met[name] and judged[name].passed for name in check.requires)
     return met

@@ -89,7 +89,7 @@ def _pairs(key: str, student: Quantity, expected: Quantity, interval: Any) -> It
     if isinstance(expected, dict):
         given = student if isinstance(student, dict) else {}
         for name, item in expected.items():
-            yield from _pairs(key, given.get(name), item, None)
+            yield from _pairs(key, given.get(name), item, interval.get(name) if interval is not None else None)
     elif isinstance(expected, list):
         numbers = student if isinstance(student, list) else []
         for place, item in enumerate(expected):

@@ -74,7 +74,7 @@ def _relations(element: Element, truth: Truth, text: str | None) -> Iterator[str
 def _mixed_up(student: float, expected: float, member: str, name: str, truth: GraphTruth) -> Iterator[str]:
     """Yield what else of the same id the number is."""
     if member == "gradients":
-        value = truth.evaluation.all_values[name]
+        value = truth.evaluation.all_values.get(name)
         if isinstance(value, float) and is_close(student, value) and not is_close(expected, value):
             yield "this is the value, not the gradient"
         local = truth.locals.get(name, [])

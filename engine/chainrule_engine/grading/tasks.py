@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from graphlib import TopologicalSorter
 from typing import Any
 
 from chainrule_engine.diagnosis import Catalogue
@@ -191,6 +192,13 @@ class Task:
     def cost(self) -> int:
         """The work of the right numbers, once for the task: in evaluations of a node at a point by plain Python."""
         return self.truth.cost
+
+    @lazy
+    def required_first(self) -> list[Check]:
+        """The checks, each after those that it requires."""
+        by_id = {check.id: check for check in self.checks}
+        order = TopologicalSorter({check.id: check.requires for check in self.checks}).static_order()
+        return [by_id[name] for name in order]
 
     @lazy
     def cost_each(self) -> int:
