@@ -660,6 +660,14 @@ def test_nothing_of_a_hidden_check_shows() -> None:
     assert data["score"] == data["max_score"] == 1
 
 
+def test_what_is_missing_is_said_of_visible_checks_alone() -> None:
+    staff = {"of": "values.c", "visibility": "staff"}
+    data = grade(task({"of": "gradients.a"}, staff), {}).to_dict()
+    assert data["format_errors"][0]["detail"] == "none of the numbers that are asked for is given: gradients.a"
+    data = grade(task(staff), {}).to_dict()
+    assert data["format_errors"][0]["detail"] == "none of the numbers that are asked for is given"
+
+
 def test_levels() -> None:
     answers = {"value": 38.0, "gradients": {"a": -37.0}}
     said = {

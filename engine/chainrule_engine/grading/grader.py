@@ -46,9 +46,11 @@ class _Grading:
         task = self.task
         problems = [{"detail": problem.detail, "pointer": pointer(problem.path)} for problem in self.answers.problems]
         if not problems and not any(self.is_given(check) for check in task.checks):
-            asked = list(dict.fromkeys(key for check in task.checks for key in check.keys))
-            some = ", ".join(asked[:5]) + (", …" if len(asked) > 5 else "")
-            problems = [{"detail": f"none of the numbers that are asked for is given: {some}", "pointer": "#"}]
+            # Of checks that students do not see, they are not told what these look at.
+            seen = [check for check in task.checks if check.visibility == "visible"]
+            asked = list(dict.fromkeys(key for check in seen for key in check.keys))
+            some = (": " if asked else "") + ", ".join(asked[:5]) + (", …" if len(asked) > 5 else "")
+            problems = [{"detail": f"none of the numbers that are asked for is given{some}", "pointer": "#"}]
         head = {
             "schema": SCHEMA,
             "task": {"id": task.id, "title": task.title, "digest": task.digest},
