@@ -148,8 +148,10 @@ def _compare_of(params: Mapping[str, Any]) -> Any:
 # ------------------------------------------------------------------------------------------------------- judging
 
 
-def _judge(response: Any, answer: Any, params: Mapping[str, Any], grade: Grade) -> tuple[bool, str]:
-    """Return whether a response is right, all of it, and what is said about it."""
+def _judge(
+    response: Any, answer: Any, params: Mapping[str, Any], grade: Grade, *, diagnose: bool = True
+) -> tuple[bool, str]:
+    """Return whether a response is right, all of it, and what is said about it: without `diagnose`, of no mistake."""
     try:
         wanted = parsed(answer)
     except jsonio.MalformedJSON as error:
@@ -161,6 +163,8 @@ def _judge(response: Any, answer: Any, params: Mapping[str, Any], grade: Grade) 
     data: Mapping[str, Any] | None = task_of(wanted)
     if data is None:
         data, given = _of_numbers(wanted, given)
+    if not diagnose:
+        data = {**data, "diagnose": False}
     try:
         task = read_task(data, params)
     except (InvalidInput, LimitExceeded) as error:
@@ -207,7 +211,8 @@ def _matching(
             continue
         merged = {**params, **_own_params(case)}
         try:
-            if _judge(response, case["answer"], merged, grade)[0]:
+            # Only whether it is one is asked, of each: a search for mistakes would be most of the work.
+            if _judge(response, case["answer"], merged, grade, diagnose=False)[0]:
                 matches.append(place)
         except (InvalidInput, LimitExceeded) as error:
             warnings.append({"case": place, "message": str(error)})
