@@ -275,8 +275,8 @@ def finish(request: Request, response: Response) -> Response:
         headers.update(caller.headers())
     if request.endpoint != "static":
         headers.setdefault("Cache-Control", "no-store")
-    if request.method == "OPTIONS" and response.status_code == 200:
-        del headers["Content-Type"]  # Flask's own answer has no content
+    if response.status_code == 204 or (request.method == "OPTIONS" and response.status_code == 200):
+        del headers["Content-Type"]  # there is no content: the second one is Flask's own answer
     kind = headers.get("Content-Type", "")
     if kind.startswith("text/html"):
         headers["Content-Security-Policy"] = PAGE_POLICY
