@@ -121,12 +121,15 @@ def _run(
         state, history = claim.checkpoint["state"], store.history(claim.id, most=claim.step)
     for chunk in task.run(state, history):
         unrecorded = chunk.after(unrecorded)
+        before, elapsed = elapsed, time.monotonic() - began
+        if claim.expires_in is not None and elapsed >= claim.expires_in:
+            store.finish(claim, state="expired", failure=EXPIRED, **_record(unrecorded))
+            return "expired"
         if chunk.result is not None:
             result = task.conclude(store.database, claim.owner, chunk.result)
             store.finish(claim, result=result, **_record(unrecorded))
             return "succeeded"
-        metrics.CHUNKS.observe(time.monotonic() - began - elapsed)
-        elapsed = time.monotonic() - began
+        metrics.CHUNKS.observe(elapsed - before)
         ran = settings.limits["job_seconds"] - left + elapsed
         cancelled = False
         try:
@@ -138,9 +141,6 @@ def _run(
         if cancelled:
             store.finish(claim, state="cancelled")
             return "cancelled"
-        if claim.expires_in is not None and elapsed >= claim.expires_in:
-            store.finish(claim, state="expired", failure=EXPIRED, **_record(unrecorded))
-            return "expired"
         if elapsed > left:
             store.finish(claim, state="failed", failure=time_limit(settings), **_record(unrecorded))
             return "failed"
