@@ -8,13 +8,25 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from urllib.parse import quote
 
 from ._drawing import Drawing
 from ._errors import APIConnectionError, Problem, ServiceUnavailableError
 from ._expression import Expression, Numbers, to_graph
 from ._jobs import FINAL_STATES, LONG_POLL, Job, path_of
-from ._results import Evaluation, GradientCheck, JobMetrics, Limit, OperationInfo, TrainingResult
+from ._results import (
+    Evaluation,
+    GradientCheck,
+    GradingRecord,
+    JobMetrics,
+    Limit,
+    OperationInfo,
+    Rendering,
+    Report,
+    TrainingResult,
+    words_for,
+)
 from ._retries import retry_after
 from ._transport import Timeout, Transport, decoded
 
@@ -24,6 +36,16 @@ DEFAULT_TIMEOUT = (5.0, 600.0)
 #: A graph: an expression, several as its outputs, the wire's object, or program text.
 GraphLike = Expression | Sequence[Expression] | Mapping[str, Any] | str
 _DRAWINGS = {"svg": "image/svg+xml", "dot": "text/vnd.graphviz"}
+
+
+class _Grading(TypedDict, total=False):
+    submission: str | Mapping[str, Any] | None
+    audience: Literal["student", "staff"]
+    phase: Literal["open", "due", "published"]
+    options: Mapping[str, Any] | None
+    store: bool
+    supersedes: str | None
+    reason: str | None
 
 
 class Client:
@@ -309,14 +331,8 @@ class Client:
                 raise ValueError("created_after needs a time zone, such as datetime.now(UTC) has")
             created_after = created_after.isoformat()
         filters = {"state": state, "type": type, "label": label, "created_after": created_after}
-        params = {name: value for name, value in filters.items() if value is not None}
-        while True:
-            page = self._transport.json("GET", "/v1/jobs", params=params)
-            for record in page["data"]:
-                yield Job.from_dict(record, client=self)
-            if not page.get("next_cursor"):
-                return
-            params["cursor"] = page["next_cursor"]
+        for record in self._pages("/v1/jobs", filters):
+            yield Job.from_dict(record, client=self)
 
     def cancel_job(self, job_id: str) -> Job:
         """Ask for the end of a job, and return its record: a job that runs is "cancelling" for a moment."""
@@ -362,6 +378,16 @@ class Client:
             elif state not in FINAL_STATES:  # where as many wait as may, the answer came at once
                 self._transport.sleep(1.0)
 
+    def _pages(self, path: str, filters: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Go through the entries of a list, page by page."""
+        params = {name: value for name, value in filters.items() if value is not None}
+        while True:
+            page = self._transport.json("GET", path, params=params)
+            yield from page["data"]
+            if not page.get("next_cursor"):
+                return
+            params["cursor"] = page["next_cursor"]
+
     def _job(
         self, method: str, path: str, body: Any = None, *, wait: float = 0, headers: Mapping[str, str] | None = None
     ) -> Job:
@@ -369,6 +395,133 @@ class Client:
         waited = "wait" in response.headers.get("Preference-Applied", "")
         pause = 0.0 if waited else retry_after(response.headers)
         return Job.from_dict(decoded(response), client=self, retry_after=pause)
+
+    # Grading
+
+    @overload
+    def grade(
+        self, task: Mapping[str, Any], answers: Any, *, format: None = None, **more: Unpack[_Grading]
+    ) -> Report: ...
+
+    @overload
+    def grade(self, task: Mapping[str, Any], answers: Any, *, format: str, **more: Unpack[_Grading]) -> Rendering: ...
+
+    def grade(
+        self,
+        task: Mapping[str, Any],
+        answers: Any,
+        *,
+        submission: str | Mapping[str, Any] | None = None,
+        audience: Literal["student", "staff"] = "student",
+        phase: Literal["open", "due", "published"] = "open",
+        format: str | None = None,  # noqa: A002  # as the wire calls it
+        options: Mapping[str, Any] | None = None,
+        store: bool = True,
+        supersedes: str | None = None,
+        reason: str | None = None,
+    ) -> Report | Rendering:
+        """Grade answers against a task; the same again gives the same report.
+
+        Args:
+            task: the wire's object; wherever it holds a graph, that may be an expression.
+            answers: `{"value": ..., "gradients": {"a": ...}}` and the like, of numbers, decimal text or arrays.
+            submission: its opaque id, or `{"id": ..., "attempt": ...}`.
+            audience: who the report is for; "staff" sees the expected numbers.
+            phase: how far the work on the task has come: which checks students may see depends on it.
+            format: the platform that is to read the answer, such as "gradescope".
+            options: what that format is told.
+            store: whether the service keeps the report.
+            supersedes: the id of the report that this one is to replace.
+            reason: why it does, for staff.
+        """
+        request = {
+            "task": task, "answers": words_for(answers), "submission": _submission(submission), "options": options,
+            "supersedes": supersedes, "reason": reason,
+        }  # fmt: skip
+        given = {name: value for name, value in request.items() if value is not None}
+        return self._report("POST", "/v1/gradings", {**given, "store": store}, audience, phase, format)
+
+    def grade_batch(
+        self,
+        task: Mapping[str, Any] | None,
+        submissions: Sequence[Mapping[str, Any]],
+        *,
+        audience: Literal["student", "staff"] = "student",
+        phase: Literal["open", "due", "published"] = "open",
+        store: bool = True,
+        reason: str | None = None,
+    ) -> list[Report | Problem]:
+        """Grade several submissions, and return the report on each in order, or the problem that it has.
+
+        Args:
+            task: what all of them answer; None where each has a `task` of its own.
+            submissions: `{"answers": ..., "submission": {"id": ..., "attempt": ...}, "supersedes": ...}` each.
+            audience: as for `grade`.
+            phase: as for `grade`.
+            store: as for `grade`.
+            reason: as for `grade`.
+        """
+        each = [{**item, "answers": words_for(item.get("answers"))} for item in submissions]
+        body: dict[str, Any] = {"items": each} if task is None else {"task": task, "submissions": each}
+        body |= {"store": store} | ({} if reason is None else {"reason": reason})
+        params = {"audience": audience, "phase": phase}
+        answer = self._transport.json("POST", "/v1/gradings/batch", body, params=params)
+        return [
+            Report.from_dict(item["report"]) if "report" in item else Problem.from_dict(item["problem"])
+            for item in answer["data"]
+        ]
+
+    def grading(
+        self,
+        report_id: str,
+        *,
+        audience: Literal["student", "staff"] = "student",
+        phase: Literal["open", "due", "published"] = "open",
+    ) -> Report:
+        """Return a report that the service keeps."""
+        report = self._report("GET", f"/v1/gradings/{quote(report_id, safe=':')}", None, audience, phase, None)
+        assert isinstance(report, Report)
+        return report
+
+    def gradings(
+        self, *, task: str | None = None, submission: str | None = None, outcome: str | None = None
+    ) -> Iterator[GradingRecord]:
+        """Go through the gradings that the service keeps, newest first; further pages are fetched as they are needed.
+
+        Args:
+            task: only those of this task: its id, or its digest for one version of it.
+            submission: only those of this submission.
+            outcome: only those with this outcome.
+        """
+        filters = {"task": task, "submission": submission, "outcome": outcome}
+        for record in self._pages("/v1/gradings", filters):
+            yield GradingRecord.from_dict(record)
+
+    def delete_gradings(self, submission: str) -> int:
+        """Delete all gradings of a submission, and return how many there were."""
+        answer = self._transport.json("DELETE", "/v1/gradings", params={"submission": submission})
+        return int(answer["deleted"])
+
+    def generate_exercise(self, seed: int, **wishes: Any) -> dict[str, Any]:
+        """Return a random graph in the form of the wire: the same for the same seed and wishes, on every machine.
+
+        Args:
+            seed: a whole number; another is another exercise.
+            wishes: `nodes`, `inputs`, `operations`, `depth`, `sharing`, `form` ("nodes" or "program").
+        """
+        graph: dict[str, Any] = self._transport.json("POST", "/v1/exercises", {"seed": seed, **wishes})["graph"]
+        return graph
+
+    def _report(
+        self, method: str, path: str, body: Any, audience: str, phase: str, form: str | None
+    ) -> Report | Rendering:
+        params = {"phase": phase} | ({"audience": audience} if form is None or audience != "student" else {})
+        params |= {} if form is None else {"format": form}
+        response = self._transport.send(method, path, body, accept="*/*", params=params)
+        if form is None:
+            return Report.from_dict(decoded(response))
+        status = int(response.headers.get("Chainrule-Exit-Status", 0))
+        return Rendering(response.content.decode(), response.headers.get("Content-Type", ""), status)
 
     # The service itself
 
@@ -404,6 +557,10 @@ def _prefer(*, wait: float = 0, queue: bool = False) -> dict[str, str]:
 def _key(given: str | None) -> dict[str, str]:
     """Return the header by which the service knows a request again that is sent twice."""
     return {"Idempotency-Key": json.dumps(given or str(uuid.uuid4()))}
+
+
+def _submission(given: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return {"id": given} if isinstance(given, str) else given
 
 
 def _graph(

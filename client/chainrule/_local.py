@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -107,6 +108,19 @@ def openapi_json() -> str:
     except ModuleNotFoundError as error:
         _explain(error, "the service's description", "local")
     return describe()
+
+
+def platforms() -> ModuleType:
+    """Return what knows the platforms' formats: `chainrule_service.platforms`, which needs the standard library alone.
+
+    Raises:
+        MissingExtraError: even that is not installed.
+    """
+    try:
+        from chainrule_service import platforms
+    except ModuleNotFoundError as error:
+        _explain(error, "the formats of grading platforms", "local")
+    return platforms
 
 
 def application() -> tuple[WSGIApplication, Callable[[], None]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from . import _local
+from . import _grading_commands, _local
 from ._client import Client
 from ._errors import ChainruleError, MissingExtraError
 from ._version import __version__
@@ -176,6 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model and print the result")
     train.add_argument("file", metavar="SPEC.json", help="the training's specification; - reads standard input")
     train.set_defaults(run=_train)
+
+    _grading_commands.add_to(commands)
 
     for command in (version, evaluate, draw, train):
         command.add_argument("--url", help="address of the service (CHAINRULE_URL; default http://127.0.0.1:8000)")

@@ -100,7 +100,7 @@ class Reason(Field):
 
 
 def _answers(**options: Any) -> Field:
-    return Raw(ref("Answers"), **options)
+    return Raw(ref("Answers"), allow_none=True, **options)  # it is not_gradable
 
 
 def _task(**options: Any) -> Field:

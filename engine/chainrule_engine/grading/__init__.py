@@ -4,6 +4,7 @@ from chainrule_engine.grading.canonical import canonical, digest
 from chainrule_engine.grading.comparison import MODES, PRESETS, Compare, Mode
 from chainrule_engine.grading.fields import TaskError, pointer
 from chainrule_engine.grading.grader import grade
+from chainrule_engine.grading.lint import lint, right_answers
 from chainrule_engine.grading.reading import read_task
 from chainrule_engine.grading.regrade import compare_reports
 from chainrule_engine.grading.report import AUDIENCES, SCHEMA, Report
@@ -29,6 +30,8 @@ __all__ = [
     "compare_reports",
     "digest",
     "grade",
+    "lint",
     "pointer",
     "read_task",
+    "right_answers",
 ]

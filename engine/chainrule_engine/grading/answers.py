@@ -125,9 +125,9 @@ def _read(answers: Answers, data: Any, path: Path, expected: Quantity) -> Quanti
 
 def _number(data: object) -> float | None:
     """Read a number; None where a text is empty."""
-    if type(data) is float:
-        return data
-    if type(data) is int:
+    if isinstance(data, float):
+        return float(data)
+    if isinstance(data, int) and not isinstance(data, bool):
         try:
             return float(data)
         except OverflowError:
@@ -159,6 +159,6 @@ def significant_digits(text: str) -> int:
 
 def _note(answers: Answers, what: str, names: list[Any]) -> None:
     if names:
-        some = ", ".join(quote(str(name)) for name in names[:MAX_NOTED])
+        some = ", ".join(quote(name) if isinstance(name, str) else describe(name) for name in names[:MAX_NOTED])
         more = f" and {len(names) - MAX_NOTED:,} more" if len(names) > MAX_NOTED else ""
         answers.notes.append(f"Ignored, as {what}: {some}{more}.")

@@ -13,6 +13,7 @@ from chainrule_engine.grading.canonical import digest, digest_of_anything, wire
 from chainrule_engine.grading.fields import MAX_TEXT, pointer
 from chainrule_engine.grading.judging import Judgement, judge
 from chainrule_engine.grading.messages import message
+from chainrule_engine.grading.mistakes import find_mistakes, followed_through
 from chainrule_engine.grading.report import SCHEMA, Report, totals
 from chainrule_engine.grading.tasks import Check, Task, tidy
 from chainrule_engine.grading.truth import quantity
@@ -79,11 +80,17 @@ class _Grading:
     def graded(self, groups: list[dict[str, Any]], staff: dict[str, Any]) -> dict[str, Any]:
         judged = {check.id: judge(check, self.task.truth, self.answers) for check in self.task.checks}
         met = _requirements_met(self.task.checks, judged)
+        following = self.followed(judged)
         entries = []
         for check in self.task.checks:
             found = judged[check.id]
             said = message(found, self.level, self.task.truth, self.answers)
             credit = found.credit
+            staff["checks"][check.id] = self.staff_entry(found)
+            if check.id in following:
+                credit = max(credit, check.follow_through)
+                said = f"{said} It follows from your own earlier numbers, though, which are not right."
+                staff["checks"][check.id]["followed_through"] = True
             if not met[check.id]:
                 credit = Fraction(0)
                 said = f"{said} It counts once the checks that it builds on are right."
@@ -92,8 +99,39 @@ class _Grading:
             if found.borderline:
                 entry["borderline"] = True
             entries.append(entry)
-            staff["checks"][check.id] = self.staff_entry(found)
-        return totals(entries, groups, self.task.rounding)
+        return totals(entries, groups, self.task.rounding) | self.mistakes(judged, staff)
+
+    def followed(self, judged: Mapping[str, Judgement]) -> set[str]:
+        """Return the ids of the checks whose numbers are wrong, but follow from the student's own wrong ones."""
+        wrong = [
+            check
+            for check in self.task.checks
+            if check.follow_through > judged[check.id].credit and judged[check.id].answered
+        ]
+        following = followed_through(self.task, self.answers) if wrong else {}
+        return {
+            check.id
+            for check in wrong
+            if all(key in following for key in check.keys)
+            and judge(check, self.task.truth, self.answers, following).passed
+        }
+
+    def mistakes(self, judged: Mapping[str, Judgement], staff: dict[str, Any]) -> dict[str, Any]:
+        """Return the members of the report that name mistakes; all of them are for the staff."""
+        failed = {check.id: check.keys for check in self.task.checks if not judged[check.id].passed}
+        if not failed or not self.wants_diagnosis:
+            return {}
+        found = find_mistakes(self.task, self.answers, failed)
+        staff["mistakes"], staff["blame"] = found.ranked, found.blame
+        if found.failure is not None:
+            staff["diagnosis_failed"] = found.failure
+        if self.level == "pass_fail":
+            return {}
+        members: dict[str, Any] = {"mistakes": found.ranked[: found.told]}
+        if self.level == "full" and found.blame is not None:
+            # The ratio to the right number would give that away.
+            members["blame"] = {name: entry for name, entry in found.blame.items() if name != "ratio"}
+        return members
 
     def entry(self, check: Check, score: Fraction, passed: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {

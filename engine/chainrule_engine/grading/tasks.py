@@ -6,16 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from chainrule_engine.diagnosis import Catalogue
 from chainrule_engine.grading.canonical import digest
 from chainrule_engine.grading.comparison import Compare
 from chainrule_engine.grading.truth import Truth, count, quantity
 from chainrule_engine.graph import Graph
 from chainrule_engine.lazily import lazy
-
-if TYPE_CHECKING:
-    from chainrule_engine.diagnosis import Catalogue
 
 #: Who sees a check: students at once, from the due date or from publication on, or never; or the staff alone.
 VISIBILITIES = ("visible", "after_due_date", "after_published", "hidden", "staff")
@@ -88,6 +86,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Write the form that is read."""
+        bands = [{"within": within, "credit": tidy(credit)} for within, credit in self.bands]
         return {
             "id": self.id,
             "title": self.title,
@@ -95,7 +94,7 @@ class Check:
             "points": tidy(self.points),
             "compare": self.compare.to_dict(),
             "visibility": self.visibility,
-            "bands": [{"within": within, "credit": tidy(credit)} for within, credit in self.bands],
+            "bands": bands if self.bands != FULL_BAND else None,
             "credit": self.credit,
             "kink": self.kink,
             "requires": list(self.requires),
@@ -198,7 +197,7 @@ class Task:
         """Write the form that is read, with everything that was left out."""
         return {
             "id": self.id,
-            "title": self.title,
+            "title": self.title or None,
             "engine": self.engine,
             **self.source,
             "checks": [check.to_dict() for check in self.checks],
@@ -218,8 +217,6 @@ class Task:
         """The wrong numbers of known mistakes; None where none are made: for trainings and batches of points."""
         if self.graph is None or self.graph.points is not None:
             return None
-        from chainrule_engine.diagnosis import Catalogue
-
         return Catalogue(self.graph, seeds=self.seeds)
 
 

@@ -1,0 +1,156 @@
+"""Files of a grading: what may be read of them, and how an answer gets where a platform looks for it.
+
+The answers are written by students: they are data, of bounded size, and a name in their folder leads nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+#: Bytes that are read of a task, or a report, and of answers.
+TASK_BYTES, ANSWER_BYTES = 16 << 20, 4 << 20
+_DEPTH = 30  # levels of nesting: in a request there are two around them, and a service reads 32
+_EXACT = 2**53
+
+
+class Unreadable(ValueError):
+    """The answers of a student cannot be read: that is theirs to mend, and nothing is broken."""
+
+
+def read_json(name: str) -> Any:
+    """Return what a file of the staff holds; - is standard input.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is too large, or not JSON.
+    """
+    if name == "-":
+        raw = sys.stdin.buffer.read(TASK_BYTES + 1)
+    else:
+        with open(name, "rb") as file:
+            raw = file.read(TASK_BYTES + 1)
+    where = "standard input" if name == "-" else name
+    if len(raw) > TASK_BYTES:
+        raise ValueError(f"{where} has more than {TASK_BYTES:,} bytes")
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
+
+
+def read_answers(name: str) -> Any:
+    """Return what a student's file holds; - is standard input.
+
+    Raises:
+        Unreadable: there is none, it is too large, or it is not JSON of which there is one reading. The message holds
+            nothing of the file.
+    """
+    if name == "-":
+        raw = sys.stdin.buffer.read(ANSWER_BYTES + 1)
+    else:
+        raw = _read_untrusted(Path(name))
+    if len(raw) > ANSWER_BYTES:
+        raise Unreadable(f"the answers have more than {ANSWER_BYTES:,} bytes")
+    return parse_answers(raw)
+
+
+def _read_untrusted(path: Path) -> bytes:
+    """Read a file that may be made to be trouble: a link to the right answers, a pipe that nobody writes to."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise Unreadable(f"there is no file {path.name}") from None
+    except OSError:
+        raise Unreadable(f"{path.name} cannot be opened; it must be a file, and no link to one") from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unreadable(f"{path.name} is not a file")
+        return file.read(ANSWER_BYTES + 1)
+
+
+def parse_answers(raw: bytes | str) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        Unreadable: it is not JSON, or two readers could understand it differently.
+    """
+    try:
+        text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw.removeprefix("\ufeff")
+        data = _STRICT.decode(text.strip())
+        text.encode()  # half of a surrogate pair is no character
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeError:
+        raise Unreadable("the answers are not text in UTF-8") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise Unreadable(f"the answers are not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {place}") from None
+    except RecursionError:
+        raise Unreadable("the JSON of the answers is nested too deeply") from None
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        if depth > _DEPTH:
+            raise Unreadable("the JSON of the answers is nested too deeply")
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return data
+
+
+def _constant(name: str) -> NoReturn:
+    raise Unreadable(f'{name} is not JSON; write it as text: "{name}"')
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Unreadable("a number in the answers is too large for float64")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    # Beyond, a reader that has no integers could get another number; as a float64 it is what it says.
+    return int(text) if len(text) <= 17 and abs(int(text)) <= _EXACT else _real(text)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise Unreadable("a name appears twice in one object of the answers")
+    return mapping
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant, parse_float=_real, parse_int=_integer)
+
+
+def write(name: str | None, text: bytes) -> None:
+    """Write a result whole or not at all, and make the folder that it is to lie in; without a name, print it."""
+    if name in (None, "-"):
+        sys.stdout.buffer.write(text if text.endswith(b"\n") else text + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    path = Path(str(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_bytes(text)
+        return
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(text)
+        os.chmod(scratch, 0o644)  # whoever shows the result is often somebody else
+        os.replace(scratch, path)
+    except BaseException:
+        os.unlink(scratch)
+        raise

@@ -1,0 +1,218 @@
+"""Grading from the command line: a task and answers in, the result as a platform reads it out, whatever happens.
+
+A platform gets a result in its form in every case: where the answers cannot be read it says so, at no student's cost;
+where anything is broken it says that nothing was graded, and the reason goes to standard error, for the staff.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import _files, _local
+from ._client import Client
+from ._errors import UnprocessableContentError
+
+FAILED = 1
+_SUFFIXES = {"application/json": ".json", "application/xml": ".xml", "text/plain": ".txt"}
+#: Formats of platforms that take a word on standard error for a crash of the grader.
+_SILENT = ("coderunner",)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a result is wanted.
+
+    Attributes:
+        name: a format of the service; "json" is the report itself.
+        audience: student or staff.
+        phase: how far the work on the task has come.
+        options: what the format is told besides.
+    """
+
+    name: str = "json"
+    audience: str = "student"
+    phase: str = "open"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, environ: Mapping[str, str]) -> Form:
+        """Return what a command line asks for.
+
+        Raises:
+            ValueError: there is no such format, or no such option of it.
+        """
+        platforms = _local.platforms()
+        known = platforms.formats()
+        if options.format not in known:
+            lines = "".join(f"\n  {name:<14}{words}" for name, words in known.items())
+            raise ValueError(f"there is no format {options.format!r}; there are{lines}")
+        if options.audience == "staff" and options.format != "json":
+            raise ValueError("--audience staff gives the report itself; a format is what students may see")
+        given = dict(item.partition("=")[::2] for item in options.option)
+        told = platforms.settle(options.format, given, environ)
+        return cls(options.format, options.audience, options.phase, told)
+
+    def failure(self, task: object) -> Result:
+        """Return what a platform is told when a task could not be graded."""
+        written = _local.platforms().failure(self.name, phase=self.phase, options=self.options, task=task)
+        return Result(written.text.encode(), written.content_type, written.exit_status)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is handed to a platform."""
+
+    text: bytes
+    content_type: str
+    exit_status: int = 0
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a file with it ends in."""
+        kind = self.content_type.partition(";")[0]
+        return ".json" if kind.endswith("+json") else _SUFFIXES.get(kind, ".txt")
+
+
+def ask(
+    client: Client,
+    task: Any,
+    answers: Any,
+    submission: Mapping[str, Any],
+    form: Form,
+    **members: Any,
+) -> Result:
+    """Have answers graded.
+
+    Args:
+        client: who grades.
+        task: the task, as JSON has it.
+        answers: the answers; `Unreadable` stands for those that cannot be read.
+        submission: `id` and `attempt`, those that are known.
+        form: how the result is wanted.
+        members: more of the request.
+
+    Raises:
+        ChainruleError: they were not graded, for no fault of theirs.
+    """
+    params = {"phase": form.phase, "audience": form.audience}
+    if form.name != "json":
+        params["format"] = form.name
+        params.pop("audience")
+        members |= {"options": form.options} if form.options else {}
+    # Whatever is not an object has no place for an answer; of text the service says so, and null it does not take.
+    wire = str(answers) if answers is None or isinstance(answers, Exception) else answers
+    body = {"task": task, "answers": wire, "submission": submission} | members
+    try:
+        response = client._transport.send("POST", "/v1/gradings", body, accept="*/*", params=params)
+    except UnprocessableContentError as error:
+        places = [each.pointer for each in error.problem.errors]
+        if isinstance(wire, str) or not places or not all(place.startswith("#/answers") for place in places):
+            raise
+        # Too many of them, say: that is the student's to mend.
+        return ask(client, task, _files.Unreadable(error.problem.detail), submission, form, **members)
+    status = int(response.headers.get("Chainrule-Exit-Status", "0"))
+    return Result(response.content, response.headers["Content-Type"], status)
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Run `chainrule grade`."""
+    form = Form.of(options, os.environ)
+    if options.answers != "-" and Path(options.answers).is_dir():
+        return _grade_folder(options, form)
+    task: Any = None
+    early = options.out not in (None, "-")
+    if early:
+        # Whoever is stopped while grading, by a limit of time, leaves this behind, and no silence.
+        _files.write(options.out, form.failure(None).text)
+    try:
+        task = _files.read_json(options.spec)
+        submission = _submission(options)
+        with connect(options) as client:
+            result = ask(client, task, _answers(options.answers, form), submission, form)
+    except Exception as error:  # a platform wants its result whatever it was
+        _tell(form, f"nothing was graded: {_words(error)}")
+        result = form.failure(task)
+    _files.write(options.out, result.text)
+    return result.exit_status
+
+
+def _grade_folder(options: argparse.Namespace, form: Form) -> int:
+    """Grade each file of a folder by itself."""
+    if options.out in (None, "-"):
+        raise ValueError("the answers are a folder: name another one for the results, with -o")
+    if options.submission or options.metadata:
+        raise ValueError("--submission and --metadata are about one submission, and the answers are a folder")
+    task, submission = _files.read_json(options.spec), _submission(options)
+    failed = 0
+    with connect(options) as client:
+        for path in files_of(options.answers):
+            try:
+                result = ask(client, task, _answers(str(path), form), submission, form)
+            except Exception as error:  # the next one may do without it
+                _tell(form, f"{path.name} was not graded: {_words(error)}")
+                result = form.failure(task)
+                failed += 1
+            _files.write(str(Path(options.out, path.stem + result.suffix)), result.text)
+    return FAILED if failed else 0
+
+
+def files_of(folder: str) -> list[Path]:
+    """Return the JSON files of a folder, by name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = sorted(path for path in Path(folder).iterdir() if path.suffix == ".json" and not path.name.startswith("."))
+    if not found:
+        raise ValueError(f"there is no file NAME.json in {folder}")
+    return found
+
+
+def connect(options: argparse.Namespace) -> Client:
+    """Return who grades: this process, or a service."""
+    if options.local:
+        if options.url or options.api_key:
+            raise ValueError("--local grades in this process; leave --url and --api-key out")
+        return Client.local()
+    return Client.from_env(base_url=options.url, api_key=options.api_key)
+
+
+def _answers(name: str, form: Form) -> Any:
+    try:
+        return _files.read_answers(name)
+    except _files.Unreadable as error:
+        _tell(form, f"not gradable: {error}")
+        return error
+
+
+def _submission(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the submission's id and attempt: what the command or Gradescope's metadata says, of which no more is read.
+
+    Raises:
+        ValueError: the metadata has another form.
+    """
+    told: dict[str, Any] = {}
+    if options.metadata:
+        data = _files.read_json(options.metadata)
+        if not isinstance(data, dict) or not isinstance(data.get("previous_submissions", []), list):
+            raise ValueError(f"{options.metadata} is not Gradescope's submission_metadata.json")
+        if isinstance(data.get("id"), int | str):
+            told["id"] = str(data["id"])
+        told["attempt"] = len(data.get("previous_submissions", [])) + 1
+    given = {"id": options.submission, "attempt": options.attempt}
+    return told | {name: value for name, value in given.items() if value is not None}
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _tell(form: Form, words: str) -> None:
+    if form.name not in _SILENT:
+        sys.stderr.write(f"chainrule grade: {words}\n")

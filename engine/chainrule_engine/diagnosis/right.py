@@ -1,0 +1,118 @@
+"""The right numbers of a graph, and how far from them a number may be and still be right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+
+from chainrule_engine.diagnosis.forms import Form
+from chainrule_engine.diagnosis.passes import run
+from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, SINGLE_NOISE, Precision, agree
+from chainrule_engine.operations import OPERATIONS
+
+#: With so many nodes at a kink every combination of their sides is looked at; with more, all at once on each side.
+_MAX_KINKS = 6
+#: Functions whose derivative is a difference of nearly equal numbers where they saturate: its error is one of 1.
+_SATURATING = frozenset({"tanh", "sigmoid", "sin", "cos"})
+
+
+class Right:
+    """The right values and gradients by slot, with what roundings and kinks make of them."""
+
+    def __init__(self, form: Form, gradients: Sequence[float]) -> None:
+        self.form, self.gradients = form, gradients
+        self.values = form.values
+
+    def tolerance(self, is_gradient: bool, slot: int, number: float, precision: Precision) -> float:
+        """Return by how much a number may differ from what it is a rounding of."""
+        size = max(abs(number), (self.gradient_noise if is_gradient else self.value_noise)[slot])
+        if precision.kind != "rounded":
+            return precision.noise * size
+        noise = (1e-6 if precision.digits >= 7 else DOUBLE_NOISE) * size
+        return 0.50001 * precision.unit(number) + noise if precision.tells else noise
+
+    def admits(self, slot: int, number: float, precision: Precision, *, gradient: bool) -> bool:
+        """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
+        right = (self.gradients if gradient else self.values)[slot]
+        size = max(abs(right), (self.gradient_noise if gradient else self.value_noise)[slot])
+        unit = precision.unit(number) if precision.digits >= 2 or precision.decimals else 0.0
+        tolerance = max(SINGLE_NOISE * size, 0.9999 * unit)
+        if agree(number, right, tolerance):
+            return True
+        if not gradient or not self.kinks:
+            return False
+        low, high = self._hull
+        return low[slot] - tolerance <= number <= high[slot] + tolerance
+
+    @cached_property
+    def value_noise(self) -> list[float]:
+        """By slot: the error of the value, in units of the rounding of a single operation."""
+        form = self.form
+        noise = list(map(abs, self.values))
+        for slot in form.order:
+            noise[slot] = _finite(noise[slot] + math.fsum(abs(d) * noise[a] for a, d in form.rules[slot]), noise[slot])
+        return noise
+
+    @cached_property
+    def gradient_noise(self) -> list[float]:
+        """By slot: the error of the gradient, in the same units."""
+        form, values = self.form, self.values
+        noise = [0.0] * form.size
+        for output, seed in form.outputs.items():
+            noise[output] = abs(seed)
+        for slot in reversed(form.order):
+            operation, args = OPERATIONS[form.operations[slot]], form.args[slot]
+            upstream = abs(self.gradients[slot])
+            numbers = [*[values[a] for a in args], values[slot]]
+            least = 1.0 if operation.name in _SATURATING else 0.0
+            for position, (a, partial) in enumerate(zip(args, operation.partials, strict=True)):
+                if form.constants[a]:
+                    continue
+                local = abs(partial(*numbers))
+                wobble = max(local, least)
+                for (i, j), second in operation.second_partials.items():
+                    if position in (i, j):
+                        wobble += abs(second(*numbers)) * self.value_noise[args[i + j - position]]
+                noise[a] = _finite(noise[a] + local * noise[slot] + upstream * wobble, noise[a])
+        return noise
+
+    @cached_property
+    def kinks(self) -> list[int]:
+        """The slots of the nodes that are exactly at a kink."""
+        form = self.form
+        found = []
+        for slot in form.order:
+            kink = OPERATIONS[form.operations[slot]].kink
+            if kink is not None and kink.interval and kink.at(*[self.values[a] for a in form.args[slot]]):
+                found.append(slot)
+        return found
+
+    @cached_property
+    def _hull(self) -> tuple[list[float], list[float]]:
+        """By slot, the least and the largest gradient that a choice of slopes at the kinks gives."""
+        form, kinks = self.form, self.kinks
+        low, high = list(self.gradients), list(self.gradients)
+        sides = (
+            list(product((0, 1), repeat=len(kinks)))
+            if len(kinks) <= _MAX_KINKS
+            else [(0,) * len(kinks), (1,) * len(kinks)]
+        )
+        for chosen in sides:
+            rules = list(form.rules)
+            for slot, side in zip(kinks, chosen, strict=True):
+                interval = OPERATIONS[form.operations[slot]].kink.interval  # type: ignore[union-attr]  # a kink
+                slopes = (interval[side], 1.0 - interval[side])
+                rules[slot] = tuple((a, slopes[k]) for k, (a, _) in enumerate(form.rules[slot]))
+            gradients = [0.0] * form.size
+            for output, seed in form.outputs.items():
+                gradients[output] = seed
+            run(form.order[::-1], rules, gradients)
+            low = list(map(min, low, gradients))
+            high = list(map(max, high, gradients))
+        return low, high
+
+
+def _finite(number: float, otherwise: float) -> float:
+    return number if math.isfinite(number) else otherwise

@@ -1,0 +1,571 @@
+"""The commands of grading, as real processes: what a grading container has is this command and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from xml.etree import ElementTree
+
+import pytest
+from tests.client.xqueues import PASSWORD, USER, Queue
+from werkzeug.serving import make_server
+
+from chainrule import _files
+from chainrule._local import application, platforms
+from chainrule.cli import main
+
+TASK = {
+    "id": "q3",
+    "title": "Backprop by hand <é>",
+    "evaluation": {"graph": {"inputs": {"a": -2.0, "b": 3.0}, "program": "y = (a*b)*(a + 2*b)"}},
+    "checks": [
+        {"id": "value", "of": "value", "points": 1},
+        {"id": "grad.a", "of": "gradients.a", "points": 2},
+        {"id": "grad.b", "of": "gradients.b", "points": 2, "visibility": "hidden"},
+    ],
+}
+#: By hand: y = ab(a + 2b), ∂y/∂a = 2ab + 2b², ∂y/∂b = a² + 4ab.
+RIGHT = {"value": -24.0, "gradients": {"a": 6.0, "b": -20.0}}
+WRONG = {"value": -24.0, "gradients": {"a": 7.0, "b": -20.0}}
+FORMATS = sorted(platforms().formats())
+OPTIONS = {"lti-ags": ["--option", "user=42", "--option", "timestamp=2026-11-30T12:00:00.000+00:00"],
+           "classroom50": ["--option", "datetime=2026-11-30T12:00:00Z"]}  # fmt: skip
+
+#: Runs the command where neither a web server nor a compiler is installed, and any connection is an error.
+ALONE = """
+import socket, sys
+for name in ("gunicorn", "numba", "llvmlite", "celery", "psycopg"):
+    sys.modules[name] = None
+def refuse(*_, **__):
+    raise AssertionError("there is no network here")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from chainrule.cli import main
+sys.exit(main())
+"""
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHAINRULE_")} | {
+    "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error",
+}  # fmt: skip
+
+
+def command(*arguments, stdin=b"", environ=None, cwd=None):
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", ALONE, *map(str, arguments)],
+        input=stdin, capture_output=True, env=ENVIRON | (environ or {}), cwd=cwd, timeout=100, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Return a function that writes a file, of JSON or of bytes, and returns its path."""
+
+    def write(name, data):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def task(files):
+    return files("task.json", TASK)
+
+
+@pytest.fixture(scope="module")
+def url():
+    app, close = application()
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    close()
+
+
+@pytest.fixture
+def run(capfdbinary, monkeypatch):
+    """Run the command in this process; returns its status, what it printed and what it complained of."""
+    for name in [name for name in os.environ if name.startswith("CHAINRULE_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        printed = capfdbinary.readouterr()
+        return status, printed.out, printed.err.decode()
+
+    return run
+
+
+def expect_in_form(name, text):
+    """Hold a result to the form of its platform, as far as one can tell without it."""
+    if name == "junit":
+        ElementTree.fromstring(text)
+    elif name in ("codegrade", "inginious"):
+        assert text
+    elif name == "nbgrader":
+        float(text)
+    elif name == "autolab":
+        assert json.loads(text.splitlines()[-1])["scores"]
+    else:
+        json.loads(text, parse_constant=pytest.fail)
+
+
+# --------------------------------------------------------------------------------------------------- chainrule grade
+
+
+@pytest.mark.slow
+def test_it_needs_neither_server_nor_compiler_nor_network(task, files, tmp_path):
+    out = tmp_path / "results" / "results.json"
+    done = command("grade", "--spec", task, "--answers", files("a.json", RIGHT), "--local", "-o", out)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    report = json.loads(out.read_bytes())
+    assert (report["outcome"], report["score"], report["max_score"]) == ("graded", 3, 3)
+    assert [check["id"] for check in report["checks"]] == ["value", "grad.a"]
+    assert oct(out.stat().st_mode & 0o777) == "0o644"
+    assert [path.name for path in out.parent.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("answers", [RIGHT, WRONG, {"value": "x"}], ids=["right", "wrong", "unreadable"])
+def test_in_process_and_over_http_the_bytes_are_the_same(run, url, task, files, name, answers):
+    if name == "mued":
+        pytest.skip("the format of a protocol that has a path of its own")
+    file = files("a.json", answers)
+    asked = ["grade", "--spec", task, "--answers", file, "--format", name, *OPTIONS.get(name, [])]
+    local, remote = run(*asked, "--local"), run(*asked, "--url", url)
+    assert local == remote
+    status, out, err = local
+    assert (status, err) == (0, "")
+    expect_in_form(name, out.decode())
+
+
+@pytest.mark.parametrize("audience", ["student", "staff"])
+def test_reports_are_the_same_bytes_too(run, url, task, files, audience):
+    asked = ["grade", "--spec", task, "--answers", files("a.json", WRONG), "--audience", audience]
+    local, remote = run(*asked, "--local"), run(*asked, "--url", url)
+    assert local == remote
+    report = json.loads(local[1])
+    assert ("staff" in report) is (audience == "staff")
+    assert (b"645" in local[1]) is False
+    if audience == "staff":
+        assert report["staff"]["checks"]["grad.a"]["expected"] == 6.0
+
+
+UNREADABLE = {
+    "nothing": b"", "no JSON": b'{"value": ', "a word": b"secret answers", "null": b"null", "a list": b"[1]",
+    "a text": b'"-24"',
+    "NaN": b'{"value": NaN}', "too large": b'{"value": 1e999}', "twice": b'{"value": 1, "value": -24}',
+    "not UTF-8": b'{"value": "\xff"}', "half a pair": b'{"value": "\\ud800"}', "deep": b"[" * 100_000,
+    "deep in bounds": b'{"value": ' + b"[" * 31 + b"]" * 31 + b"}", "many": b'{"value": [' + b"1," * 200_000 + b"1]}",
+    "long": b" " * (_files.ANSWER_BYTES + 1), "a pickle": b"\x80\x04\x95\x0c\x00\x00\x00", "NUL": b"\0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_not_gradable(run, task, files, raw):
+    status, out, err = run("grade", "--spec", task, "--answers", files("a.json", raw), "--local")
+    assert status == 0, err
+    report = json.loads(out)
+    assert (report["outcome"], report["score"]) == ("not_gradable", 0)
+    assert report["format_errors"]
+    assert "secret" not in err
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_answers_that_are_not_there_are_not_gradable_in_every_format(run, task, tmp_path, name):
+    asked = ["grade", "--spec", task, "--answers", tmp_path / "no.json", "--local", "--format", name]
+    status, out, err = run(*asked, *OPTIONS.get(name, []))
+    assert status == 0
+    expect_in_form(name, out.decode())
+    assert ("there is no file no.json" in err) is (name != "coderunner")
+
+
+def test_a_file_may_begin_with_a_mark_and_numbers_may_be_large(run, task, files):
+    file = files("a.json", b'\xef\xbb\xbf{"value": -24.0, "gradients": {"a": 123456789012345678901234567890}}')
+    report = json.loads(run("grade", "--spec", task, "--answers", file, "--local")[1])
+    assert [check["passed"] for check in report["checks"]] == [True, False]
+
+
+def test_a_link_leads_to_no_answers(run, task, files, tmp_path):
+    """A submission can hold a link to whatever lies in the grader, the right answers among it."""
+    files("right.json", RIGHT)
+    (tmp_path / "a.json").symlink_to(tmp_path / "right.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("a.json", "pipe.json", "."):
+        if name != ".":
+            report = json.loads(run("grade", "--spec", task, "--answers", tmp_path / name, "--local")[1])
+            assert report["outcome"] == "not_gradable"
+
+
+BROKEN = {
+    "no task": ("absent.json", []),
+    "a task that is none": ("bad.json", []),
+    "a task that is no JSON": ("text.json", []),
+    "no service": ("task.json", ["--url", "http://127.0.0.1:1"]),
+    "a bad address": ("task.json", ["--url", "nowhere"]),
+    "bad metadata": ("task.json", ["--local", "--metadata", "text.json"]),
+    "a person": ("task.json", ["--local", "--submission", "ada@example.org"]),
+    "two of them": ("task.json", ["--local", "--url", "http://127.0.0.1:1"]),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("what", BROKEN)
+def test_whatever_breaks_the_platform_has_its_result(run, task, files, tmp_path, monkeypatch, what, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHAINRULE_MAX_RETRIES", "0")
+    files("bad.json", {"id": "bad", "evaluation": {"graph": {"inputs": {}, "program": "y = nothing"}}})
+    files("text.json", b"no JSON")
+    spec, more = BROKEN[what]
+    local = [] if more else ["--local"]
+    file = files("a.json", RIGHT)
+    asked = ["grade", "--spec", spec, "--answers", file, *more, *local, "--format", name, *OPTIONS.get(name, [])]
+    status, out, err = run(*asked, "-o", tmp_path / "out" / "result")
+    text = (tmp_path / "out" / "result").read_text()
+    wanted = platforms().failure(name, phase="open", options={}, task=None) if name not in OPTIONS else None
+    assert status == (wanted.exit_status if wanted else status)
+    assert out == b""
+    assert ("chainrule grade: nothing was graded" in err) is (name != "coderunner")
+    if name not in ("mugrade", "xqueue", "codegrade", "autolab", "inginious", "nbgrader", "lti-ags"):
+        expect_in_form(name, text)
+    if name == "json":
+        assert status == 1
+        report = json.loads(text)
+        assert (report["outcome"], report["score"]) == ("infrastructure_error", 0)
+    if name == "gradescope":
+        assert (status, json.loads(text)["score"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_who_is_killed_leaves_a_result_behind(task, files, tmp_path):
+    """A container ends at its limit of time without a word; then the result says so, and not nothing."""
+    out = tmp_path / "results.json"
+    endless = "import time\nfrom chainrule import _grade\n_grade.ask = lambda *_: time.sleep(100)\nsys.exit(main())"
+    script = ALONE.replace("sys.exit(main())", endless)
+    arguments = ["grade", "--spec", task, "--answers", files("a.json", RIGHT), "--local", "--format", "gradescope"]
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments), "-o", out], env=ENVIRON)
+    try:
+        until = time.monotonic() + 60
+        while not out.exists():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    result = json.loads(out.read_bytes())
+    assert result["score"] == 0
+    assert "not about your answers" in result["output"]
+
+
+def test_misuse_ends_with_status_2(run, task, files, tmp_path):
+    file = files("a.json", RIGHT)
+    for more, words in (
+        (["--format", "gradscope"], "there are"),
+        (["--format", "gradescope", "--audience", "staff"], "--audience staff"),
+        (["--format", "gradescope", "--option", "colour=red"], "no such option"),
+        (["--format", "lti-ags"], "missing"),
+    ):
+        status, out, err = run("grade", "--spec", task, "--answers", file, "--local", *more)
+        assert (status, out) == (2, b"")
+        assert words in err
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "a.json").write_text("{}")
+    for more, words in (([], "another one for the results"), (["-o", tmp_path, "--submission", "s"], "one submission")):
+        status, out, err = run("grade", "--spec", task, "--answers", tmp_path / "many", "--local", *more)
+        assert (status, out) == (2, b"")
+        assert words in err
+
+
+# ----------------------------------------------------------------------------------------------------- submissions
+
+
+METADATA = {
+    "id": 123456,
+    "created_at": "2026-11-30T12:00:00.000000-08:00",
+    "assignment": {"title": "HW", "total_points": "20.0"},
+    "submission_method": "upload",
+    "users": [{"email": "ada@example.org", "id": 9, "name": "Ada Lovelace"}],
+    "previous_submissions": [{"score": 1.0, "autograder_error": False}, {"score": 2.0, "results": {"tests": []}}],
+}
+
+
+def test_of_gradescopes_metadata_the_id_and_the_attempt_are_read_and_nothing_else(run, task, files, monkeypatch):
+    sent = []
+    from chainrule._transport import Transport
+
+    real = Transport.send
+    monkeypatch.setattr(
+        Transport, "send", lambda self, *given, **named: sent.append((given, named)) or real(self, *given, **named)
+    )
+    metadata = files("submission_metadata.json", METADATA)
+    asked = ["grade", "--spec", task, "--answers", files("a.json", RIGHT), "--metadata", metadata, "--local"]
+    report = json.loads(run(*asked)[1])
+    assert {name: report["submission"][name] for name in ("id", "attempt")} == {"id": "123456", "attempt": 3}
+    assert "Ada" not in str(sent)
+    assert "ada@" not in str(sent)
+    report = json.loads(run(*asked, "--attempt", 7, "--submission", "s-1")[1])
+    assert {name: report["submission"][name] for name in ("id", "attempt")} == {"id": "s-1", "attempt": 7}
+
+
+def test_feedback_goes_by_the_attempt(run, files):
+    levels = {"level": "full", "attempts": [{"from": 1, "level": "pass_fail"}, {"from": 3, "level": "hint"}]}
+    task = files("task.json", TASK | {"feedback": levels})
+    asked = ["grade", "--spec", task, "--answers", files("a.json", WRONG), "--local", "--attempt"]
+    assert [json.loads(run(*asked, attempt)[1])["feedback"] for attempt in (1, 2, 3)] == [
+        "pass_fail",
+        "pass_fail",
+        "hint",
+    ]
+
+
+def test_answers_may_come_from_standard_input(task):
+    done = command("grade", "--spec", task, "--answers", "-", "--local", stdin=json.dumps(RIGHT).encode())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["score"] == 3
+
+
+def test_a_platform_may_tell_options_in_its_environment(run, task, files, monkeypatch):
+    monkeypatch.setenv("ASSIGNMENT", "hw1")
+    monkeypatch.setenv("USERNAME", "octocat")
+    asked = ["grade", "--spec", task, "--answers", files("a.json", RIGHT), "--local", "--format", "classroom50"]
+    result = json.loads(run(*asked)[1])
+    assert (result["assignment"], result["usernames"]) == ("hw1", ["octocat"])
+    assert json.loads(run(*asked, "--option", "assignment=hw2")[1])["assignment"] == "hw2"
+
+
+def test_a_folder_gives_a_result_for_each_file(run, task, files, tmp_path):
+    for name, data in (("a", RIGHT), ("b", WRONG), ("c", b"no JSON"), (".hidden", RIGHT)):
+        files(f"answers/{name}.json", data)
+    files("answers/notes.txt", b"")
+    out = tmp_path / "out"
+    status, printed, err = run("grade", "--spec", task, "--answers", tmp_path / "answers", "--local", "-o", out)
+    assert (status, printed) == (0, b"")
+    assert "not gradable" in err
+    reports = {path.name: json.loads(path.read_bytes()) for path in out.iterdir()}
+    assert {name: (report["outcome"], report["score"]) for name, report in reports.items()} == {
+        "a.json": ("graded", 3), "b.json": ("graded", 1), "c.json": ("not_gradable", 0),
+    }  # fmt: skip
+    asked = ["grade", "--spec", task, "--answers", tmp_path / "answers", "--local", "-o", out, "--format", "junit"]
+    assert run(*asked)[0] == 0
+    assert (out / "a.xml").exists()
+
+
+# -------------------------------------------------------------------------------------------------- chainrule regrade
+
+
+@pytest.fixture
+def graded(run, task, files, tmp_path):
+    """A folder of answers and one of reports on them."""
+    for name, data in (("ada", RIGHT), ("bob", WRONG), ("eve", b"no JSON"), ("ida", {"value": 0.0})):
+        files(f"answers/{name}.json", data)
+    asked = ["grade", "--spec", task, "--answers", tmp_path / "answers", "--local", "-o", tmp_path / "reports"]
+    assert run(*asked)[0] == 0
+    return ["--answers", tmp_path / "answers", "--reports", tmp_path / "reports", "--local"]
+
+
+def lenient():
+    """The task with a wider tolerance for ∂y/∂a, and a value that must be exact and nobody has."""
+    return TASK | {
+        "checks": [
+            {"id": "value", "of": "value", "points": 1, "compare": {"mode": "range", "low": -1, "high": 1}},
+            {"id": "grad.a", "of": "gradients.a", "points": 2, "compare": {"mode": "absolute", "atol": 1.5}},
+            TASK["checks"][2],
+        ]
+    }
+
+
+def test_a_diff_says_whose_score_would_change_and_writes_nothing(run, graded, files, tmp_path):
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    status, out, err = run("regrade", "--spec", files("new.json", lenient()), *graded, "--diff")
+    assert (status, err.count("\n")) == (0, 0)
+    lines = out.decode().splitlines()
+    assert lines == [
+        "ada: 3/3 → 2/3 (value 1 → 0)",
+        "bob: 1/3 → 2/3 (value 1 → 0, grad.a 0 → 2)",
+        "ida: 0/3 → 1/3 (value 0 → 1)",
+        "3 of 4 scores change",
+    ]
+    after = {path.name: path.read_bytes() for path in tmp_path.rglob("*.json") if path.name != "new.json"}
+    assert after == before
+
+
+def test_new_reports_say_what_they_supersede(run, graded, files, tmp_path):
+    out = tmp_path / "out"
+    spec = files("new.json", lenient())
+    status, _, err = run("regrade", "--spec", spec, *graded, "-o", out, "--reason", "the tolerance was too narrow")
+    assert (status, err) == (0, "")
+    old, new = (json.loads((tmp_path / folder / "bob.json").read_bytes()) for folder in ("reports", "out"))
+    assert new["score"] == 2
+    assert new["regrade"]["supersedes"] == old["id"] != new["id"]
+    assert new["regrade"]["reason"] == "the tolerance was too narrow"
+    assert new["regrade"]["changes"]["score"] == {"old": 1, "new": 2, "difference": 1}
+    assert (out / "eve.json").exists()
+    assert len(list(out.iterdir())) == 4
+
+
+def test_nobody_loses_with_policy_max(run, graded, files, tmp_path):
+    out = tmp_path / "out"
+    told = run("regrade", "--spec", files("new.json", lenient()), *graded, "-o", out, "--policy", "max")
+    assert b"ada: 3/3 \xe2\x86\x92 2/3 (value 1 \xe2\x86\x92 0), kept as it was" in told[1]
+    assert (out / "ada.json").read_bytes() == (tmp_path / "reports" / "ada.json").read_bytes()
+    assert json.loads((out / "bob.json").read_bytes())["score"] == 2
+    told = run("regrade", "--spec", tmp_path / "new.json", *graded, "--diff", "--policy", "max", "--json")
+    assert {entry["name"]: entry["kept"] for entry in json.loads(told[1])["data"]} == {
+        "ada": True, "bob": False, "eve": False, "ida": False,
+    }  # fmt: skip
+
+
+def test_the_same_task_changes_nothing(run, graded, task, tmp_path):
+    assert run("regrade", "--spec", task, *graded, "--diff")[:2] == (0, b"0 of 4 scores change\n")
+    assert run("regrade", "--spec", task, *graded, "-o", tmp_path / "out")[0] == 0
+    for path in (tmp_path / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "reports" / path.name).read_bytes()
+
+
+def test_a_service_is_told_what_a_regrade_supersedes(run, url, task, files, tmp_path):
+    files("answers/ada.json", WRONG)
+    files("answers/bob.json", {"value": 1.0})
+    asked = ["--answers", tmp_path / "answers", "--url", url]
+    assert run("grade", "--spec", task, *asked, "-o", tmp_path / "reports", "--attempt", 2)[0] == 0
+    local = ["--answers", tmp_path / "answers" / "bob.json", "--local", "--attempt", 5]
+    assert run("grade", "--spec", task, *local, "-o", tmp_path / "reports" / "bob.json")[0] == 0
+    asked = [*asked, "--reports", tmp_path / "reports", "-o", tmp_path / "out"]
+    status, _, err = run("regrade", "--spec", files("new.json", lenient()), *asked)
+    assert (status, err) == (0, "")
+    for name in ("ada", "bob"):  # the service has never heard of the report on bob
+        old, new = (json.loads((tmp_path / folder / f"{name}.json").read_bytes()) for folder in ("reports", "out"))
+        assert new["regrade"]["supersedes"] == old["id"]
+        assert new["submission"]["attempt"] == old["submission"]["attempt"]
+
+
+def test_misuse_of_regrade(run, graded, task, files, tmp_path):
+    for more, words in (([], "look first with --diff"), (["-o", tmp_path / "reports"], "another folder")):
+        status, out, err = run("regrade", "--spec", task, *graded, *more)
+        assert (status, out) == (2, b"")
+        assert words in err
+    files("reports/zoe.json", json.loads((tmp_path / "reports" / "ada.json").read_bytes()))
+    status, out, err = run("regrade", "--spec", task, *graded, "--diff")
+    assert (status, out) == (1, b"0 of 4 scores change\n")
+    assert "zoe has no answers" in err
+    files("reports/zoe.json", {"schema": "another"})
+    files("answers/zoe.json", RIGHT)
+    assert run("regrade", "--spec", task, *graded, "--diff")[0] == 2
+
+
+# -------------------------------------------------------------------------------------------- chainrule xqueue-worker
+
+
+@pytest.fixture
+def tasks(files):
+    whole = [check | {"visibility": "visible"} for check in TASK["checks"]]
+    return files("tasks/q3.json", TASK | {"checks": whole}).parent
+
+
+@pytest.fixture
+def queue():
+    with Queue() as queue:
+        yield queue
+
+
+#: Runs the command with a grading that takes its time, and says when it begins.
+SLOW = """
+import sys, time
+from chainrule import _grading_commands as commands
+from chainrule.cli import main
+real = commands.ask
+def slow(*given, **named):
+    print("grading", flush=True)
+    time.sleep({seconds})
+    return real(*given, **named)
+commands.ask = slow
+sys.exit(main())
+"""
+
+
+def worker(queue, tasks, *more):
+    return ["xqueue-worker", "--server", queue.url, "--queue", "my queue", "--spec-dir", tasks, "--user", USER,
+            "--dead-letters", tasks.parent / "dead.jsonl", *more]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_worker_grades_in_its_own_process(queue, tasks):
+    right = queue.add(json.dumps(RIGHT))
+    wrong = queue.add(json.dumps(WRONG))
+    bad = queue.add('{"value": NaN} <b>')
+    # The worker needs its connection to the queue; everything else is as in a container.
+    done = subprocess.run(
+        [sys.executable, "-m", "chainrule", *map(str, worker(queue, tasks, "--local", "--once"))],
+        env=ENVIRON | {"CHAINRULE_XQUEUE_PASSWORD": PASSWORD}, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = [item.results[0] for item in (right, wrong, bad)]
+    assert [(result["correct"], result["score"]) for result in results] == [(True, 5), (False, 3), (False, 0)]
+    for result in results:
+        ElementTree.fromstring(result["msg"])
+    assert PASSWORD not in done.stderr
+    assert "gradients" not in done.stderr  # no answers in the log
+
+
+def test_a_worker_grades_by_a_service(run, queue, tasks, url, monkeypatch):
+    monkeypatch.setenv("CHAINRULE_XQUEUE_PASSWORD", PASSWORD)
+    item, none = queue.add(json.dumps(RIGHT)), queue.add("{}", grader="../task")
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        assert run(*worker(queue, tasks, "--once", "--url", url))[0] == 1
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert item.results[0]["correct"] is True
+    assert none.results == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_finishes_the_submission_at_hand(queue, tasks):
+    """SIGTERM while it grades: the result of that one arrives, and no other is pulled."""
+    first, second = queue.add(json.dumps(RIGHT)), queue.add(json.dumps(RIGHT))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(seconds=1), *map(str, worker(queue, tasks, "--local"))],
+        env=ENVIRON | {"CHAINRULE_XQUEUE_PASSWORD": PASSWORD},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "grading\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert (len(first.results), second.pulls) == (1, 0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_leaves_its_submission_to_the_next(queue, tasks):
+    queue.patience = 1.0
+    item = queue.add(json.dumps(RIGHT))
+    environ = ENVIRON | {"CHAINRULE_XQUEUE_PASSWORD": PASSWORD}
+    arguments = list(map(str, worker(queue, tasks, "--local")))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(seconds=100), *arguments], env=environ, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "grading\n"
+    process.kill()
+    process.communicate()
+    assert item.results == []
+    until = time.monotonic() + 30
+    while not item.results:
+        assert time.monotonic() < until
+        subprocess.run([sys.executable, "-m", "chainrule", *arguments, "--once"], env=environ, capture_output=True,
+                       timeout=60, check=True)  # fmt: skip
+    assert item.pulls == 2
+    assert item.results[0]["score"] == 5
