@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings
-from chainrule_service.webhooks import open_store
 
 if TYPE_CHECKING:
     from celery import Celery
