@@ -19,7 +19,7 @@ from chainrule_service import jsonio
 from chainrule_service.access import Access, Caller
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
-from chainrule_service.settings import Settings
+from chainrule_service.settings import SHORT, Settings
 from chainrule_service.store import Store
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _MARK = "chainrule.request_id"  # in the environment of a request
 _CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_SHORT = 200_000  # node evaluations: a fraction of a second
 _ROOM = nullcontext()
 _LONG = 3  # long computations at once in one process: more would be no faster, and each may need much memory
 
@@ -80,7 +79,7 @@ class Service:
         Raises:
             RequestError: all are taken (503).
         """
-        return _ROOM if work <= _SHORT else self._slot()
+        return _ROOM if work <= SHORT else self._slot()
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

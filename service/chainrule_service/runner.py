@@ -17,15 +17,12 @@ from chainrule_engine.errors import EngineError
 from chainrule_service import jobs, logs, metrics
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.problems import problem_of
-from chainrule_service.settings import Settings
+from chainrule_service.settings import SHORT, Settings
 from chainrule_service.store import EXPIRED, Claim, LeaseLost, Store
 from chainrule_service.training import Chunk
 
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
 RELEASED, LOST = "released", "lost"
-
-#: So many node evaluations are over long before a lease is, and a thread to renew it would cost more than they do.
-_BRIEF = 250_000
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +67,8 @@ def run(
 def _attempt(claim: Claim, store: Store, settings: Settings, work: Callable[[], str]) -> str:
     """Do the work under a lease that is renewed, and turn what goes wrong in it into a failure of the job."""
     try:
-        with nullcontext() if claim.cost <= _BRIEF else _heartbeat(claim, store, settings.lease_seconds):
+        # A thread that renews it would cost more than short work does.
+        with nullcontext() if claim.cost <= SHORT else _heartbeat(claim, store, settings.lease_seconds):
             try:
                 return work()
             except (LeaseLost, DatabaseUnavailable):

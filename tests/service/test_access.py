@@ -436,7 +436,7 @@ def test_a_job_that_is_not_recorded_costs_nothing(closed):
 def test_a_job_for_which_there_is_no_place_costs_nothing(tmp_path):
     with contextlib.closing(Closed(tmp_path, inline_work=10_000_000)) as closed:
         key = closed.key(limits={"work_per_day": 10_000_000})
-        body = {"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 100_000}}
+        body = {"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 200_000}}
         cost = closed.call("POST", "/v1/jobs?validate_only=true", key, json=body).json["cost"]
         with contextlib.ExitStack() as taken:
             for _ in range(3):
