@@ -19,6 +19,7 @@ from chainrule_service import jsonio
 from chainrule_service.access import Access, Caller
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
+from chainrule_service.seats import Seats
 from chainrule_service.settings import SHORT, Settings
 from chainrule_service.store import Store
 
@@ -59,14 +60,14 @@ class Service:
     ring: Callable[[str], object]
     draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
-    seats: threading.Semaphore = field(init=False)
+    seats: Seats = field(init=False)
 
     def __post_init__(self) -> None:
         # At least one thread stays free of both, so that the server answers whatever else it is asked meanwhile.
         free = self.settings.threads - 1
         slots = min(_LONG, free)
         object.__setattr__(self, "slots", threading.BoundedSemaphore(slots))
-        object.__setattr__(self, "seats", threading.Semaphore(free - slots))
+        object.__setattr__(self, "seats", Seats(free - slots))
 
     @property
     def has_workers(self) -> bool:

@@ -479,3 +479,16 @@ def test_a_keys_own_limit_of_concurrent_jobs_goes_with_its_jobs(closed):
     assert store.claim("a test:1", 60) is None
     store.finish(claim, result={})
     assert store.claim("a test:1", 60) is not None
+
+
+def test_one_that_waits_much_leaves_places_for_others(closed):
+    record, key = closed.keys.create("waits much", SCOPES)
+    other, body = closed.key(), {"type": "training", "spec": NETWORK_EXAMPLE}
+    while closed.shared.seats.take(record.id):
+        pass
+    for secret, waits in ((key, False), (other, True)):
+        links = closed.call("POST", "/v1/jobs", secret, json=body, headers={"Prefer": "respond-async"}).json["links"]
+        answer = closed.call("GET", links["self"], secret, headers={"Prefer": "wait=1"})
+        assert ("Preference-Applied" in answer.headers) == waits
+        with closed.call("GET", links["metrics"], secret, headers={"Accept": "text/event-stream"}) as stream:
+            assert stream.status_code == (200 if waits else 503)
