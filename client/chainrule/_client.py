@@ -17,6 +17,7 @@ from ._expression import Expression, Numbers, to_graph
 from ._jobs import FINAL_STATES, LONG_POLL, Job, path_of
 from ._results import (
     Evaluation,
+    ExerciseCheck,
     GradientCheck,
     GradingRecord,
     JobMetrics,
@@ -501,6 +502,29 @@ class Client:
         """Delete all gradings of a submission, and return how many there were."""
         answer = self._transport.json("DELETE", "/v1/gradings", params={"submission": submission})
         return int(answer["deleted"])
+
+    def check_exercise(
+        self,
+        task: Mapping[str, Any] | Expression | str,
+        *,
+        inputs: Mapping[str, Numbers] | None = None,
+        accept_undetected: Sequence[str] = (),
+        suggestions: bool = True,
+    ) -> ExerciseCheck:
+        """Say which known mistakes an exercise can tell from a right answer, and which inputs would tell more.
+
+        Args:
+            task: a task, or a graph in any form, which stands for the task that asks for its value and gradients.
+            inputs: for a graph, as for `evaluate`.
+            accept_undetected: names of mistakes that are meant to go unnoticed.
+            suggestions: whether to look for better inputs.
+        """
+        if not (isinstance(task, Mapping) and ("evaluation" in task or "training" in task)):
+            task = {"evaluation": {"graph": _graph(task, inputs)}}
+        elif inputs:
+            raise ValueError("a task has its inputs in its graph; change them there")
+        body = {"task": task, "accept_undetected": list(accept_undetected), "suggestions": suggestions}
+        return ExerciseCheck.from_dict(self._transport.json("POST", "/v1/exercise-checks", body))
 
     def generate_exercise(self, seed: int, **wishes: Any) -> dict[str, Any]:
         """Return a random graph in the form of the wire: the same for the same seed and wishes, on every machine.

@@ -57,7 +57,7 @@ def read_answers(name: str) -> Any:
     else:
         raw = _read_untrusted(Path(name))
     if len(raw) > ANSWER_BYTES:
-        raise Unreadable(f"the answers have more than {ANSWER_BYTES:,} bytes")
+        raise Unreadable(f"more than {ANSWER_BYTES:,} bytes")
     return parse_answers(raw)
 
 
@@ -69,7 +69,7 @@ def _read_untrusted(path: Path) -> bytes:
     except FileNotFoundError:
         raise Unreadable(f"there is no file {path.name}") from None
     except OSError:
-        raise Unreadable(f"{path.name} cannot be opened; it must be a file, and no link to one") from None
+        raise Unreadable(f"{path.name} is no file, or a link to one") from None
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Unreadable(f"{path.name} is not a file")
@@ -88,17 +88,17 @@ def parse_answers(raw: bytes | str) -> Any:
         text.encode()  # half of a surrogate pair is no character
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeError:
-        raise Unreadable("the answers are not text in UTF-8") from None
+        raise Unreadable("not UTF-8") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise Unreadable(f"the answers are not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {place}") from None
+        raise Unreadable(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {place}") from None
     except RecursionError:
-        raise Unreadable("the JSON of the answers is nested too deeply") from None
+        raise Unreadable("nested too deeply") from None
     level, depth = [data], 0
     while level:
         depth += 1
         if depth > _DEPTH:
-            raise Unreadable("the JSON of the answers is nested too deeply")
+            raise Unreadable("nested too deeply")
         level = [
             child
             for parent in level
@@ -109,13 +109,13 @@ def parse_answers(raw: bytes | str) -> Any:
 
 
 def _constant(name: str) -> NoReturn:
-    raise Unreadable(f'{name} is not JSON; write it as text: "{name}"')
+    raise Unreadable(f'{name} is not JSON; write it as "{name}"')
 
 
 def _real(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise Unreadable("a number in the answers is too large for float64")
+        raise Unreadable("a number is too large for float64")
     return number
 
 
@@ -127,7 +127,9 @@ def _integer(text: str) -> int | float:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        raise Unreadable("a name appears twice in one object of the answers")
+        seen: set[str] = set()
+        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise Unreadable(f"the name {double[:20]!r} appears twice in one object")
     return mapping
 
 

@@ -105,8 +105,8 @@ def ask(
         params["format"] = form.name
         params.pop("audience")
         members |= {"options": form.options} if form.options else {}
-    # Whatever is not an object has no place for an answer; of text the service says so, and null it does not take.
-    wire = str(answers) if answers is None or isinstance(answers, Exception) else answers
+    # In the place of answers that cannot be read stands why not, which the report repeats. The wire takes no null.
+    wire = "null" if answers is None else str(answers) if isinstance(answers, Exception) else answers
     body = {"task": task, "answers": wire, "submission": submission} | members
     try:
         response = client._transport.send("POST", "/v1/gradings", body, accept="*/*", params=params)

@@ -99,6 +99,14 @@ def _add_lint(command: argparse.ArgumentParser) -> None:
         "publish it."
     )
     command.add_argument("spec", metavar="TASK.json", help="the task; - reads standard input")
+    command.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="MISTAKE",
+        help="a mistake that is meant to go unnoticed; may be repeated",
+    )
+    command.add_argument("--quick", action="store_true", help="do not look for inputs that tell more")
     command.add_argument("--json", action="store_true", help="print all that was found as JSON")
     _takes_service(command)
     command.set_defaults(run=lint)

@@ -455,3 +455,69 @@ class GradingRecord:
             created_at=data.get("created_at", ""),
             raw=data,
         )
+
+
+@dataclass(frozen=True)
+class MissedMistake:
+    """A mistake with which an engine gets full marks: `why`, at which `node` if at one, and what could be done."""
+
+    name: str
+    reason: str
+    why: str
+    node: str | None = None
+    advice: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MissedMistake:
+        """Read the wire's form."""
+        words = {name: data.get(name, "") for name in ("reason", "why", "advice")}
+        return cls(data["name"], node=data.get("node"), **words, raw=data)
+
+
+@dataclass(frozen=True)
+class ExerciseCheck:
+    """What an exercise can tell.
+
+    Attributes:
+        publishable: whether there is no problem.
+        problems: why it should not be published; the pointers lead into the task.
+        warnings: what is probably not meant.
+        caught: the names of the known mistakes that never get full marks.
+        missed: those that do.
+        not_applicable: those that cannot be made in it.
+        ambiguous: groups of those that give the same numbers.
+        suggestion: better `inputs`, and how many mistakes they catch, where there are any.
+        key: the right gradients against central differences; None for a training.
+    """
+
+    publishable: bool
+    problems: tuple[FieldError, ...]
+    warnings: tuple[FieldError, ...]
+    caught: tuple[str, ...]
+    missed: tuple[MissedMistake, ...]
+    not_applicable: tuple[str, ...]
+    ambiguous: tuple[tuple[str, ...], ...]
+    suggestion: Mapping[str, Any] | None = None
+    key: Mapping[str, Any] | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ExerciseCheck:
+        """Read the wire's form."""
+        problems, warnings = (
+            tuple(FieldError(item["detail"], item.get("pointer", "")) for item in data.get(name, ()))
+            for name in ("problems", "warnings")
+        )
+        return cls(
+            publishable=data["publishable"],
+            problems=problems,
+            warnings=warnings,
+            caught=tuple(data.get("caught", ())),
+            missed=tuple(map(MissedMistake.from_dict, data.get("missed", ()))),
+            not_applicable=tuple(data.get("not_applicable", ())),
+            ambiguous=tuple(map(tuple, data.get("ambiguous", ()))),
+            suggestion=numbers_in(data.get("suggestion")),
+            key=numbers_in(data.get("key")),
+            raw=data,
+        )

@@ -24,6 +24,7 @@ from chainrule_service.rates import Rates
 from chainrule_service.resources import (
     docs,
     evaluations,
+    exercise_checks,
     exercises,
     gradient_checks,
     gradings,
@@ -31,6 +32,7 @@ from chainrule_service.resources import (
     jobs,
     limits,
     meta,
+    mued,
     mugrade,
     operations,
     webhooks,
@@ -40,12 +42,14 @@ from chainrule_service.settings import Settings
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
 RESOURCES: tuple[ModuleType, ...] = (
     evaluations,
+    exercise_checks,
     exercises,
     gradient_checks,
     gradings,
     jobs,
     job_metrics,
     webhooks,
+    mued,
     mugrade,
     operations,
     limits,

@@ -177,7 +177,10 @@ def test_what_cannot_be_read_is_not_gradable(run, task, files, raw):
     report = json.loads(out)
     assert (report["outcome"], report["score"]) == ("not_gradable", 0)
     assert report["format_errors"]
-    assert "secret" not in err
+    if "not gradable: " in err:  # the student is told what the staff is
+        words = err.partition("not gradable: ")[2].strip()
+        assert words in report["format_errors"][0]["detail"]
+    assert "secret" not in out.decode() + err
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -459,6 +462,49 @@ def test_misuse_of_regrade(run, graded, task, files, tmp_path):
     files("reports/zoe.json", {"schema": "another"})
     files("answers/zoe.json", RIGHT)
     assert run("regrade", "--spec", task, *graded, "--diff")[0] == 2
+
+
+# ----------------------------------------------------------------------------------------------------- chainrule lint
+
+#: Published in many places: a + b = 1, so that a multiplication without its upstream factor gives the right numbers.
+WEAK = {"evaluation": {"graph": {"inputs": {"a": -2.0, "b": 3.0}, "program": "c = a*b\nd = a + b\ne = c*d"}}}
+#: A node is used twice, and no number stands for another.
+STRONG = {"evaluation": {"graph": {"inputs": {"a": 2.0, "b": 3.0}, "program": "c = a*b\nd = c + a\ne = c*d\nf = e*d"}}}
+
+
+def test_a_weak_exercise_is_refused_and_better_inputs_are_named(run, files):
+    status, out, err = run("lint", files("weak.json", WEAK), "--local")
+    text = out.decode()
+    assert (status, err) == (1, "")
+    assert text.startswith("This task must not be published as it is:\n")
+    assert "mul_no_up: upstream is 1 at node c, because d = 1" in text
+    assert "With a = " in text.splitlines()[-1]
+    assert "mul_no_up" in text.splitlines()[-1]
+    found = json.loads(run("lint", files("weak.json", WEAK), "--local", "--json")[1])
+    graph = WEAK["evaluation"]["graph"]
+    better = {"evaluation": {"graph": graph | {"inputs": graph["inputs"] | found["suggestion"]["inputs"]}}}
+    told = json.loads(run("lint", files("better.json", better), "--local", "--json", "--quick")[1])
+    assert "mul_no_up" in told["caught"]
+    assert told["suggestion"] is None
+
+
+def test_what_is_meant_to_go_unnoticed_can_be_accepted(run, url, files):
+    missed = [item["name"] for item in json.loads(run("lint", files("t.json", WEAK), "--local", "--json")[1])["missed"]]
+    accepted = [word for name in missed for word in ("--accept", name)]
+    status, out, _ = run("lint", files("t.json", WEAK), "--url", url, "--quick", *accepted)
+    assert (status, out.splitlines()[0]) == (0, b"This task can be published.")
+
+
+def test_a_strong_exercise_can_be_published(run, files):
+    assert run("lint", files("strong.json", STRONG), "--local")[0] == 0
+
+
+def test_a_task_that_is_none_is_not_publishable(run, files):
+    for data in ({}, {"evaluation": {"graph": {"inputs": {}, "program": "y = x"}}}, WEAK | {"checks": 3}):
+        status, out, err = run("lint", files("t.json", data), "--local")
+        assert (status, out) == (1, b"")
+        assert "#/task" in err
+    assert run("lint", files("t.json", b"no JSON"), "--local")[0] == 2
 
 
 # -------------------------------------------------------------------------------------------- chainrule xqueue-worker

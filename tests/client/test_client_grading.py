@@ -12,6 +12,7 @@ from tests.service.servers import Server
 
 from chainrule import (
     Client,
+    ExerciseCheck,
     GradingRecord,
     NotFoundError,
     Problem,
@@ -161,6 +162,28 @@ def test_an_exercise_can_be_a_task(client):
     answers = {"value": truth.value, "gradients": truth.gradients}
     assert client.grade({"evaluation": {"graph": graph}}, answers).fraction == 1
     assert "program" in client.generate_exercise(7, form="program")
+
+
+def test_an_exercise_check(client):
+    a, b = variables(a=-2.0, b=3.0)
+    exercise = ((a * b).named("c") * (a + b).named("d")).named("e")
+    found = client.check_exercise(exercise)
+    assert isinstance(found, ExerciseCheck)
+    assert (found.publishable, found.key["passed"]) == (False, True)
+    assert found.problems[0].pointer.startswith("#/evaluation/graph")
+    (missed,) = (entry for entry in found.missed if entry.name == "mul_no_up")
+    assert (missed.node, missed.reason) == ("c", "upstream_one")
+    assert missed.why
+    assert missed.advice
+    assert "assign" in found.caught
+    names = [entry.name for entry in found.missed]
+    assert client.check_exercise({"evaluation": {"graph": exercise}}, accept_undetected=names).publishable
+    better = client.check_exercise(exercise, inputs=found.suggestion["inputs"], suggestions=False)
+    assert better.suggestion is None
+    assert len(better.missed) <= len(found.missed)
+    assert client.check_exercise("e = a*b", inputs={"a": 1.0, "b": 1.0}).missed
+    with pytest.raises(ValueError, match="in its graph"):
+        client.check_exercise({"evaluation": {"graph": exercise}}, inputs={"a": 1.0})
 
 
 def test_members_that_are_not_known_are_kept():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule_engine.errors import MAX_PROBLEMS
@@ -92,6 +92,7 @@ def test_every_column_of_the_matrix_has_its_comparison() -> None:
     assert len(COLUMNS) == 15
 
 
+@settings(deadline=None)
 @given(any_float, any_float, st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_allclose_is_that_of_numpy(student: float, expected: float, rtol: float, atol: float, nan: bool) -> None:
     data = {"mode": "allclose", "rtol": rtol, "atol": atol, "equal_nan": nan}
@@ -101,12 +102,14 @@ def test_allclose_is_that_of_numpy(student: float, expected: float, rtol: float,
     assert accepts(data, student, expected) is ((wanted and not math.isinf(student - expected)) or student == expected)
 
 
+@settings(deadline=None)
 @given(any_float, any_float, st.floats(0, 0.5), st.floats(0, 1))
 def test_isclose_is_that_of_python(student: float, expected: float, rtol: float, atol: float) -> None:
     data = {"mode": "isclose", "rtol": rtol, "atol": atol}
     assert accepts(data, student, expected) is math.isclose(student, expected, rel_tol=rtol, abs_tol=atol)
 
 
+@settings(deadline=None)
 @given(finite, st.integers(0, 5))
 def test_units_in_the_last_place(number: float, steps: int) -> None:
     other = number
@@ -164,12 +167,14 @@ def test_edges_of_the_modes(data: dict[str, Any], student: float, expected: floa
 
 
 @pytest.mark.parametrize("mode", each)
+@settings(deadline=None)
 @given(number=finite)
 def test_the_right_number_is_right(mode: str, number: float) -> None:
     assert accepts({"mode": mode, **EXAMPLES[mode]}, number, number)
 
 
 @pytest.mark.parametrize("mode", each)
+@settings(deadline=None)
 @given(number=any_float)
 def test_nan_is_never_right_unless_asked_for(mode: str, number: float) -> None:
     found = compare({"mode": mode, **EXAMPLES[mode]})
@@ -179,6 +184,7 @@ def test_nan_is_never_right_unless_asked_for(mode: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("mode", each)
+@settings(deadline=None)
 @given(student=any_float, expected=any_float)
 def test_wider_bands_hold_narrower_ones(mode: str, student: float, expected: float) -> None:
     distance = compare({"mode": mode, **EXAMPLES[mode]}).measure(student, expected)
@@ -205,6 +211,7 @@ def judge_all(data: dict[str, Any], students: list[float], expected: list[float]
     return found.rule.whole(students, expected, found.settings)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=6))
 def test_direction_is_the_cosine(pairs: list[tuple[float, float]]) -> None:
     students, expected = (np.array(numbers) for numbers in zip(*pairs, strict=True))

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule_engine
@@ -277,6 +277,7 @@ almost_tasks = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(json_values | almost_tasks)
 def test_whatever_is_sent_is_read_or_refused(data: object) -> None:
     try:

@@ -25,7 +25,7 @@ MAX_EXPLANATIONS = 10
 MAX_NODES, MAX_PAIR_NODES = 2_000, 200
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.
-_PAIR_DIGITS = 4
+_PAIR_DIGITS = 3
 #: What an explanation that fails some numbers must explain of those that are wrong.
 _MOST = 0.6
 
@@ -158,8 +158,8 @@ class Catalogue:
         known = {tuple(run.gradients[: self._tape.size]) for run in self._singles}
         runs = []
         for pair in combinations(telling, 2):
-            if _ASSIGN in pair:
-                continue
+            if _ASSIGN in pair and (pair[0].operations or pair[1].operations):
+                continue  # `fitting` is for these
             for run in self._engines.runs(pair, few=True):
                 key = tuple(run.gradients[: self._tape.size])
                 if key not in known:
@@ -181,7 +181,8 @@ class Catalogue:
         return [
             mistake
             for mistake in self._engines.possible
-            if mistake.name in changing and (mistake.number or mistake.seen)
+            if (mistake.name in changing or mistake.upstream.get("relu") in ("gate", "running"))
+            and (mistake.number or mistake.seen)
         ]
 
     # ---------------------------------------------------------------------------------------------------- diagnosis
@@ -206,16 +207,21 @@ class Catalogue:
             found = question.singles(self._singles)
             full = [one for one in found if one.is_full]
             if not full:
-                full = question.overwriting([()])
-            if not full and pairs:
+                full = question.fitting([(mistake, ()) for mistake in ORDERED])
+            if pairs and not any(self._is_plain(one.run) for one in full):
                 if len(self.graph.nodes) > MAX_PAIR_NODES:
                     limited = f"pairs of mistakes are looked for in graphs of up to {MAX_PAIR_NODES} nodes"
                 else:
-                    full = question.pairs()
-            found = full + ([] if full and len(full[0].run.names) == 1 else [one for one in found if not one.is_full])
+                    full += question.pairs()
+            found = full + [one for one in found if not one.is_full and not full]
         explanations = tuple(self._explanation(one, given) for one in islice(found, MAX_EXPLANATIONS))
         blame = self._following(given, wrong, precision).blame(self._tape)
         return Diagnosis(explanations, blame, precision, tuple(wrong), limited)
+
+    def _is_plain(self, run: Run) -> bool:
+        """Whether the operations of a single mistake are in the graph as it stands."""
+        operations = MISTAKES[run.names[0]].operations
+        return not operations or any(node.op in operations for node in self.graph.nodes)
 
     def _wrong(self, given: Mapping[str, float], precision: Precision) -> list[str]:
         """Return the keys of the numbers that are not right, even if they were rounded, cut or computed in single."""
@@ -292,6 +298,8 @@ def follow_through(
 
 
 _ASSIGN = MISTAKES["assign"]
+#: The mistakes that show according to the order in which an engine has the children of a node.
+ORDERED = (_ASSIGN, *(MISTAKES[name] for name in ("no_topo_dfs", "bfs_once", "dfs_preorder")))
 
 
 @dataclass
@@ -310,6 +318,8 @@ class _Found:
             -self.matches,
             len(self.run.names),
             not self.is_exact,
+            any(MISTAKES[name].number is None for name in self.run.names),
+            self.run.distance,
             max(ranks),
             ranks,
         )
@@ -380,7 +390,7 @@ class _Question:
             if not self._explains(found):
                 continue
             before = best.get(run.names)
-            if before is None or (found.matches, found.is_exact) > (before.matches, before.is_exact):
+            if before is None or found.rank < before.rank:
                 best[run.names] = found
         return _ranked(best.values())
 
@@ -390,15 +400,14 @@ class _Question:
         some = len(found.explains)
         return some >= 2 and some >= _MOST * len(self.wrong) and found.matches >= _MOST * len(self.rows)
 
-    def overwriting(self, companions: Iterable[tuple[Mistake, ...]]) -> list[_Found]:
-        """Return the engines that write `=`, with other mistakes, that give every number."""
+    def fitting(self, engines: Iterable[tuple[Mistake, tuple[Mistake, ...]]]) -> list[_Found]:
+        """Return the engines with children in a set, and with other mistakes, that give every number."""
         accepts = {slot: _acceptor(number, tolerance) for slot, number, tolerance in self.gradients}
         found = []
-        for others in companions:
-            for run in self.catalogue._engines.surviving(others, accepts):
-                named = Run((_ASSIGN.name, *run.names), *run[1:])
-                if self.fits(named):
-                    found.append(self.count(named))
+        for mistake, others in engines:
+            for run in self.catalogue._engines.fitting(mistake, others, accepts):
+                if self.fits(run):
+                    found.append(self.count(run))
                     break
         return [one for one in found if one.explains]
 
@@ -413,16 +422,12 @@ class _Question:
                 best[run.names] = self.count(run)
         telling = catalogue._telling
         if _ASSIGN in telling:
-            others = [(mistake,) for mistake in telling if not _is_in_the_pass(mistake)]
-            best |= {found.run.names: found for found in self.overwriting(others)}
+            others = [(_ASSIGN, (mistake,)) for mistake in telling if mistake.operations]
+            best |= {found.run.names: found for found in self.fitting(others)}
         return _ranked(best.values())
 
 
 _EXACT = Precision("double", 17, 17)
-
-
-def _is_in_the_pass(mistake: Mistake) -> bool:
-    return not mistake.operations
 
 
 def _ranked(found: Iterable[_Found]) -> list[_Found]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from chainrule_engine.elementary import cos, divide, exp, power, sigmoid, sin, tanh
 from chainrule_engine.operations import OPERATIONS
 
-#: (*arguments, result) → the local derivative for each argument, as the mistaken rule has it.
-Locals = Callable[..., tuple[float, ...]]
+#: (*arguments, result) → the local derivative for each argument, as the mistaken rule has it; None where it adds
+#: nothing, several where it adds more than once.
+Locals = Callable[..., tuple[float | tuple[float, ...] | None, ...]]
 
 #: What a mistaken rule does with the upstream gradient g, its local derivatives being d: see `Mistake.upstream`.
 UPSTREAM = {
@@ -181,7 +182,7 @@ _TABLE = (
         8,
         "mul_self_twice",
         "mul",
-        lambda x, y, z: (x + y, 0.0),
+        lambda x, y, z: ((y, x), None),
         "multiplication: both shares to the same factor",
         "The rule of a multiplication adds both shares to self.grad, and nothing to other.grad. Each factor needs one "
         "of the two lines.",
@@ -216,7 +217,7 @@ _TABLE = (
         13,
         "div_const_den",
         "div",
-        lambda x, y, z: (divide(1.0, y), 0.0),
+        lambda x, y, z: (divide(1.0, y), None),
         "division: denominator taken for a constant",
         "A denominator gets no gradient, as if it were a constant. The quotient depends on it as well.",
     ),
@@ -504,7 +505,7 @@ _TABLE = (
         None,
         "pow_exponent_zero",
         "pow",
-        lambda x, y, z: (_own("pow", x, y, z)[0], 0.0),
+        lambda x, y, z: (_own("pow", x, y, z)[0], None),
         "power: exponent taken for a constant",
         "An exponent gets no gradient, as if it were a constant. The power depends on it as well.",
         seen=True,

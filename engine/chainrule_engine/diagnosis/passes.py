@@ -7,8 +7,8 @@ order has variants: arguments from left to right, from right to left, and mixtur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain, combinations, islice
 from typing import NamedTuple
 
 from chainrule_engine.diagnosis.forms import Edges, Form
@@ -25,10 +25,11 @@ Children = Callable[[int], tuple[int, ...]]
 
 
 class Sequenced(NamedTuple):
-    """A sequence of slots, and in words how its order came about."""
+    """A sequence of slots, in words how its order came about, and how unusual that is."""
 
     variant: str
     slots: tuple[int, ...]
+    oddity: int
 
 
 def run(slots: Sequence[int], rules: Rules, gradients: list[float]) -> None:
@@ -145,76 +146,164 @@ ORDERS: dict[str, tuple[Walk, ...]] = {
 }
 #: Those that come out the same whatever the order of the children, when every rule is linear and adds.
 _UNMOVED = ("topological", "not reversed")
+_RIGHT_ORDER = "topological"
 
 #: What an engine does before its second pass.
 AGAIN = ("nothing cleared", "inputs cleared")
 
 
-def sequences(form: Form, order: str, *, overwriting: bool = False) -> list[Sequenced]:
+def sequences(form: Form, order: str, *, sensitive: bool = False) -> list[Sequenced]:
     """Return the sequences that engines with this order may run, without repetitions, at most MAX_VARIANTS.
 
-    overwriting   the rules write `=`, so that it matters which use of an input comes last
+    sensitive   a rule gives something else where the uses of its result, or of an input, ran in another order
     """
     roots = [slot for slot in form.outputs if form.operations[slot]]
     children = form.children
-    found: dict[tuple[int, ...], str] = {}
-    for walk in ORDERS[order]:
-        if order in _UNMOVED and not overwriting:
-            slots = tuple(walk(roots, children.__getitem__))
-            found.setdefault(slots, "")
-            continue
-        for variant, ordered in _arrangements(form, order, overwriting):
-            slots = tuple(walk(roots, ordered))
-            if slots and len(found) < MAX_VARIANTS:
-                found.setdefault(slots, variant)
-        if order == "every path":
-            operations = form.operations
-            repeated = [tuple(a for a in args if operations[a]) for args in form.args]
-            if slots := tuple(walk(roots, repeated.__getitem__)):
-                found.setdefault(slots, "children in a list")
-    return [Sequenced(variant, slots) for slots, variant in found.items()]
+    if order in _UNMOVED and not sensitive:
+        return [Sequenced("", tuple(walk(roots, children.__getitem__)), 0) for walk in ORDERS[order]]
+    if form.is_tree and not sensitive:
+        return sequences(form, _RIGHT_ORDER)
+    found: dict[tuple[int, ...], Sequenced] = {}
+    pivots = _pivots(form, order, sensitive)
+    for odd, walk in enumerate(ORDERS[order]):
+        for variant, ordered, oddity in _arrangements(form, pivots):
+            if len(found) >= MAX_VARIANTS:
+                break
+            if slots := tuple(walk(roots, ordered)):
+                found.setdefault(slots, Sequenced(variant, slots, oddity + odd))
+    if order == "every path":
+        operations = form.operations
+        repeated = [tuple(a for a in args if operations[a]) for args in form.args]
+        if slots := tuple(_every_path(roots, repeated.__getitem__)):
+            found.setdefault(slots, Sequenced("children in a list", slots, 1))
+    return list(found.values())
 
 
-def _arrangements(form: Form, order: str, overwriting: bool) -> Iterator[tuple[str, Children]]:
+def _arrangements(form: Form, pivots: Sequence[int]) -> Iterator[tuple[str, Children, int]]:
     """Yield orders of the children: left to right, right to left, and mixtures of the two."""
     children = form.children
-    backwards = [args[::-1] for args in children]
-    yield "children from left to right", children.__getitem__
-    pivots = _pivots(form, order, overwriting)
+    yield "children from left to right", children.__getitem__, 0
     if not pivots:
         return
-    yield "children from right to left", backwards.__getitem__
-    count = 0
-    for size in range(1, len(pivots)):
-        for flipped in combinations(pivots, size):
-            count += 1
-            if count > 2 * MAX_VARIANTS:
-                return
-            turned = set(flipped)
-            yield (
-                "children in a set",
-                lambda slot, turned=turned: backwards[slot] if slot in turned else children[slot],  # type: ignore[misc]
-            )
+    backwards = [args[::-1] for args in children]
+    yield "children from right to left", backwards.__getitem__, 1
+    mixtures = (flipped for size in range(1, len(pivots)) for flipped in combinations(pivots, size))
+    for flipped in islice(mixtures, MAX_VARIANTS):
+        yield "children in a set", _turned(children, flipped), 2
 
 
-def _pivots(form: Form, order: str, overwriting: bool) -> list[int]:
+def _turned(children: Sequence[tuple[int, ...]], flipped: Collection[int]) -> Children:
+    return lambda slot: children[slot][::-1] if slot in flipped else children[slot]
+
+
+def _pivots(form: Form, order: str, sensitive: bool) -> list[int]:
     """Return the nodes where the order of the children can matter, those near the output first."""
     below, children = form.below, form.children
     pivots = []
     for slot in reversed(form.order):
         args = children[slot]
-        if len(args) < 2:
-            continue
-        if order == "breadth first" or overwriting:
-            pivots.append(slot)
-            continue
-        seen = 0
+        shared = seen = 0
         for child in args:
-            if seen & below[child]:
-                pivots.append(slot)
-                break
+            shared |= seen & below[child]
             seen |= below[child]
+        if shared or (len(args) > 1 and (order == "breadth first" or sensitive)):
+            pivots.append(slot)
     return pivots
+
+
+def arranged(
+    form: Form,
+    rules: Rules,
+    order: str,
+    start: Sequence[float],
+    accepts: Mapping[int, Callable[[float], bool]],
+    work: int = 60_000,
+) -> Iterator[list[float]]:
+    """Yield gradients of engines with this order that have the children of each node in an order that fits.
+
+    The gradients that are wanted are looked at one after another, those first that fewest orders concern: only orders
+    that give the first are tried with those that concern the second, and so on.
+
+    accepts   slot → whether a gradient is the one that is wanted there
+    work      so many rules are run
+    """
+    roots = [slot for slot in form.outputs if form.operations[slot]]
+    pivots = _pivots(form, order, sensitive=False)
+    moved = _moved(form, order, pivots)
+    wanted = sorted(accepts, key=lambda slot: sum(bits >> slot & 1 for bits in moved.values()))
+    children = form.children
+    for walk in ORDERS[order]:
+        fitting: list[tuple[int, ...]] = [()]
+        decided: set[int] = set()
+        gradients: list[float] = []
+        checked: list[int] = []
+        for slot in wanted:
+            undecided = [pivot for pivot in pivots if moved[pivot] >> slot & 1 and pivot not in decided]
+            decided.update(undecided)
+            checked.append(slot)
+            before, fitting = fitting, []
+            for chosen in before:
+                for flipped in _subsets(undecided):
+                    slots = walk(roots, _turned(children, {*chosen, *flipped}))
+                    work -= len(slots)
+                    if work < 0 or not slots:
+                        return
+                    gradients = list(start)
+                    run(slots, rules, gradients)
+                    if all(accepts[known](gradients[known]) for known in checked):
+                        fitting.append((*chosen, *flipped))
+            if not fitting:
+                break
+        else:
+            for chosen in fitting[:1]:
+                gradients = list(start)
+                run(walk(roots, _turned(children, set(chosen))), rules, gradients)
+                yield gradients
+
+
+def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    return chain.from_iterable(combinations(items, size) for size in range(len(items) + 1))
+
+
+def _moved(form: Form, order: str, pivots: Sequence[int]) -> dict[int, int]:
+    """Return for each pivot the set of bits of the slots whose gradient the order of its children may change."""
+    below, children = form.below, form.children
+    under = [0] * form.size
+    for slot in form.order:
+        for a in form.args[slot]:
+            under[slot] |= under[a] | 1 << a
+    late = 0
+    if order == "breadth first":
+        # What is used by a node of its own level may run before that or after it.
+        roots = [slot for slot in form.outputs if form.operations[slot]]
+        level = _levels(roots, children)
+        for slot in level:
+            for child in children[slot]:
+                if level[child] == level[slot]:
+                    late |= under[child]
+    moved = {}
+    for pivot in pivots:
+        bits = late
+        if order != "breadth first":
+            seen = shared = 0
+            for child in children[pivot]:
+                shared |= seen & below[child]
+                seen |= below[child]
+            for slot in form.order:
+                if shared >> slot & 1:
+                    bits |= under[slot]
+        moved[pivot] = bits
+    return moved
+
+
+def _levels(roots: Sequence[int], children: Sequence[tuple[int, ...]]) -> dict[int, int]:
+    level = dict.fromkeys(roots, 0)
+    for slot in (queue := list(roots)):
+        for child in children[slot]:
+            if child not in level:
+                level[child] = level[slot] + 1
+                queue.append(child)
+    return level
 
 
 # ------------------------------------------------------------------------------------------------- = for +=
@@ -272,7 +361,9 @@ def _last_uses(form: Form, rules: Rules) -> dict[int, list[int]]:
     """Return by slot the operations that use it and may be the last to run."""
     uses: dict[int, dict[int, None]] = {}
     for user in form.order:
-        for a in form.args[user]:
+        rule = rules[user]
+        targets = [a for a, _ in rule] if isinstance(rule, tuple) else form.args[user]
+        for a in targets:
             if not form.constants[a]:
                 uses.setdefault(a, {})[user] = None
     below = form.below

@@ -54,8 +54,8 @@ class Precision(NamedTuple):
         return self.digits >= _FEWEST_DIGITS or self.decimals >= _FEWEST_DECIMALS
 
 
-#: Of no numbers.
-NOTHING = Precision("rounded", 0, 0)
+#: Of no numbers, and of zeros alone: they may stand for anything that has no digit among the first decimals.
+NOTHING = Precision("rounded", 0, _FEWEST_DECIMALS)
 
 
 def read_precision(numbers: Iterable[float]) -> Precision:
@@ -68,6 +68,9 @@ def read_precision(numbers: Iterable[float]) -> Precision:
         some, after = count_digits(number)
         digits, decimals = max(digits, some), max(decimals, after)
         single = single and _is_single(number)
+    if not digits:
+        # Nothing but zeros: of what was too small, perhaps.
+        return NOTHING
     if digits >= _FULL:
         return Precision("single" if single else "double", digits, decimals)
     return Precision("rounded", digits, decimals)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from chainrule_engine.diagnosis.forms import Edges, Form, Style, occurring, styles
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Locals, Mistake
-from chainrule_engine.diagnosis.passes import Rule, Rules, run, run_assigning, sequences, survivors
+from chainrule_engine.diagnosis.passes import Rule, Rules, arranged, run, run_assigning, sequences, survivors
 from chainrule_engine.tape import Tape
 
 
@@ -19,12 +19,14 @@ class Run(NamedTuple):
     variant    in words, how that engine works where engines differ
     values     by slot, None where they are right
     gradients  by slot; behind the tape's slots may be those of what the engine makes in between
+    distance   how far the engine is from one that has a rule for each operation and its children in their order
     """
 
     names: tuple[str, ...]
     variant: str
     values: Sequence[float] | None
     gradients: Sequence[float]
+    distance: int
 
 
 class Plan(NamedTuple):
@@ -35,6 +37,7 @@ class Plan(NamedTuple):
     again   "" for one pass; else what is done before the second: the outputs' gradients are "set" or "added" to, or the
             gradients "between" or those of the "inputs" are cleared
     marks   by slot, whether its rule writes `=`; None where none does
+    oddity  how many things about it are less usual
     """
 
     variant: str
@@ -42,6 +45,7 @@ class Plan(NamedTuple):
     slots: Sequence[int]
     again: str
     marks: Sequence[int] | None
+    oddity: int
 
 
 #: In what ways engines go through the graph again, by the words of `Mistake.again`.
@@ -94,7 +98,12 @@ class Engine:
             if locals_ is not None:
                 args = form.args[slot]
                 numbers = locals_(*[values[a] for a in args], values[slot])
-                edges = tuple((a, d) for a, d in zip(args, numbers, strict=True) if not constants[a])
+                edges = tuple(
+                    (a, local)
+                    for a, d in zip(args, numbers, strict=True)
+                    if d is not None and not constants[a]
+                    for local in (d if isinstance(d, tuple) else (d,))
+                )
             changed.append((slot, upstream(edges)))
         return changed
 
@@ -111,9 +120,10 @@ class Engine:
                     if chosen[name] != right:
                         return []
                     chosen[name] = value
-        key = *chosen.values(), few
+        running = any("running" in mistake.upstream.values() for mistake in mistakes)
+        key = *chosen.values(), few, running
         if key not in self._plans:
-            plans = list(self._made(**chosen))
+            plans = list(self._made(**chosen, running=running))
             if few and len(plans) > 1:
                 different: dict[tuple[float, ...], Plan] = {}
                 for plan in plans:
@@ -122,19 +132,22 @@ class Engine:
             self._plans[key] = plans
         return self._plans[key]
 
-    def _made(self, order: str, again: str, seeded: str, assigns: tuple[str, ...] | None) -> Iterator[Plan]:
-        form = self.form
+    def _made(
+        self, order: str, again: str, seeded: str, assigns: tuple[str, ...] | None, running: bool
+    ) -> Iterator[Plan]:
         start = self.start(seeded)
-        marks = None
-        if assigns is not None:
-            marks = bytes(bool(name) and (not assigns or name in assigns) for name in form.operations)
-        for variant, slots in sequences(form, order, overwriting=assigns is not None):
-            for way in _AGAIN[again]:
+        marks = None if assigns is None else self.marks(assigns)
+        for variant, slots, oddity in sequences(self.form, order, sensitive=running or assigns is not None):
+            for odd, way in enumerate(_AGAIN[again]):
                 if way == "each":
                     twice = tuple(slot for slot in slots for _ in range(2))
-                    yield Plan("each rule twice in turn", start, twice, "", marks)
+                    yield Plan("each rule twice in turn", start, twice, "", marks, oddity + 1)
                 else:
-                    yield Plan(variant, start, slots, way, marks)
+                    yield Plan(variant, start, slots, way, marks, oddity + bool(odd))
+
+    def marks(self, assigns: tuple[str, ...]) -> Sequence[int]:
+        """Return by slot whether its rule writes `=`, where those of some operations do, or all of them."""
+        return bytes(bool(name) and (not assigns or name in assigns) for name in self.form.operations)
 
     def start(self, seeded: str) -> list[float]:
         """Return the gradients before the pass."""
@@ -146,7 +159,7 @@ class Engine:
 
     def execute(self, rules: Rules, plan: Plan) -> list[float]:
         """Return the gradients after a pass."""
-        _, start, slots, again, marks = plan
+        _, start, slots, again, marks, _ = plan
         gradients = list(start)
         self._go(rules, slots, gradients, marks)
         if not again:
@@ -206,23 +219,35 @@ class Engines:
         names = tuple(mistake.name for mistake in mistakes)
         done: set[tuple[float, ...]] = set()
         size = self._tape.size
-        for engine, rules, values in self._with(mistakes):
+        for engine, rules, values, distance in self._with(mistakes):
             for plan in engine.plans(mistakes, few=few):
                 gradients = engine.execute(rules, plan)
                 key = tuple(gradients[:size])
                 if key not in done:
                     done.add(key)
-                    yield Run(names, plan.variant, values, gradients)
+                    yield Run(names, plan.variant, values, gradients, distance + plan.oddity)
 
-    def surviving(self, mistakes: tuple[Mistake, ...], accepts: Mapping[int, Callable[[float], bool]]) -> Iterator[Run]:
-        """Yield runs of engines with these mistakes that write `=` in every rule, chosen to fit what is wanted."""
-        names = tuple(mistake.name for mistake in mistakes)
-        for engine, rules, values in self._with(mistakes):
-            for gradients in survivors(engine.form, rules, engine.start("seeds"), accepts):
-                yield Run(names, "children in a set", values, gradients)
+    def fitting(
+        self, mistake: Mistake, others: tuple[Mistake, ...], accepts: Mapping[int, Callable[[float], bool]]
+    ) -> Iterator[Run]:
+        """Yield runs of engines that keep children in a set, whose order is chosen to give what is wanted.
 
-    def _with(self, mistakes: tuple[Mistake, ...]) -> Iterator[tuple[Engine, Rules, Sequence[float] | None]]:
-        """Yield the engines with these mistakes, with their rules and, where these are wrong, their values.
+        mistake   one for which that order matters: ORDERED
+        accepts   slot → whether a gradient is the wanted one
+        """
+        mistakes = mistake, *others
+        names = tuple(one.name for one in mistakes)
+        for engine, rules, values, distance in self._with(mistakes):
+            start = engine.start("seeds")
+            if mistake.assigns is not None:
+                found = survivors(engine.form, rules, start, accepts)
+            else:
+                found = arranged(engine.form, rules, mistake.order, start, accepts)
+            for gradients in found:
+                yield Run(names, "children in a set", values, gradients, distance + 2)
+
+    def _with(self, mistakes: tuple[Mistake, ...]) -> Iterator[tuple[Engine, Rules, Sequence[float] | None, int]]:
+        """Yield the engines with these mistakes: their rules, their values where these are wrong, and how far they are.
 
         Of the styles of building the graph in which the mistakes show alike only the first is taken.
         """
@@ -231,23 +256,25 @@ class Engines:
         sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
         seen: set[object] = set()
         for number, style in enumerate(self._styles):
-            key: object = number if in_the_pass else self._shown(concerned, style)
+            shown = self._shown(concerned, style)
+            key: object = number if in_the_pass else shown
             if key in seen or not all(self._occurs(mistake, style) for mistake in mistakes):
                 continue
             seen.add(key)
+            distance = len(style) if in_the_pass else sum(map(bool, shown))
             for wraps in (False, True) if sided else (False,):
                 engine = self._engine(number, wraps, mistakes)
                 rules = engine.rules(mistakes)
                 if rules is None:
                     return
                 wrong = any(mistake.forward for mistake in mistakes)
-                yield engine, rules, engine.form.values if wrong else None
+                yield engine, rules, engine.form.values if wrong else None, distance + wraps
 
     def _occurs(self, mistake: Mistake, style: Style) -> bool:
         made = occurring(self._present, style) - style.keys()
         return all(not needed or made.intersection(needed) for needed in (mistake.operations, mistake.assigns))
 
-    def _shown(self, concerned: frozenset[str], style: Style) -> object:
+    def _shown(self, concerned: frozenset[str], style: Style) -> tuple[str, ...]:
         """Return what the style makes of the operations that lead to one of the concerned."""
         return tuple(
             style[name].name if name in style else ""

@@ -17,7 +17,9 @@ from chainrule_engine.errors import MAX_PROBLEMS, Problem
 from chainrule_engine.exercises.building import Builder, Corner, Shape
 from chainrule_engine.exercises.errors import ExerciseError
 from chainrule_engine.exercises.randomness import SplitMix64
+from chainrule_engine.exercises.strength import Exercise
 from chainrule_engine.expression import BINARY
+from chainrule_engine.grading import read_task
 from chainrule_engine.graph import Graph, describe
 from chainrule_engine.nodes import Node
 from chainrule_engine.operations import OPERATIONS
@@ -176,4 +178,5 @@ def _expression(node: Node) -> str:
 
 
 def _count_missed(graph: Graph) -> int:
-    return 0
+    task = read_task({"evaluation": {"graph": graph.to_dict()}})
+    return sum(missed.matters for missed in Exercise(task).weaknesses())

@@ -15,6 +15,8 @@ from chainrule_engine.refusals import quote
 
 #: A number written as text is no longer than this.
 MAX_DIGITS = 40
+#: So much is repeated of a text that came in the place of the answers.
+MAX_REASON = 200
 #: So many ids that nobody asked for are named in the notes.
 MAX_NOTED = 5
 
@@ -53,7 +55,7 @@ class Answers:
         """Return key → number, of all single numbers that were given."""
         found: dict[str, float] = {}
         for member, quantity in self.members.items():
-            named = quantity if isinstance(quantity, Mapping) else {None: quantity}
+            named = quantity if isinstance(quantity, dict) else {None: quantity}
             for name, number in named.items():
                 if isinstance(number, float):
                     found[member if name is None else f"{member}.{name}"] = number
@@ -64,7 +66,11 @@ def read_answers(truth: Truth, data: object) -> Answers:
     """Read the answers to a task with these right numbers; never raises, whatever they are."""
     answers = Answers()
     if not isinstance(data, dict):
-        answers.problems.append(Problem((), f"the answers are an object, and this is {describe(data)}"))
+        found = describe(data)
+        if isinstance(data, str):
+            # Whoever could not read a file sends what was wrong with it in the place of the answers.
+            found = "text: " + "".join(sign if sign.isprintable() else " " for sign in data[:MAX_REASON])
+        answers.problems.append(Problem((), f"the answers are an object, and this is {found}"))
         return answers
     _note(answers, "unknown", [name for name in data if name not in truth.members])
     for member in truth.members:

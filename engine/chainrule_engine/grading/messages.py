@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 from chainrule_engine.grading.answers import Answers
 from chainrule_engine.grading.judging import Judgement
 from chainrule_engine.grading.relations import relation
 from chainrule_engine.grading.truth import Truth
+
+#: By the power of ten of the error in tolerances; in words, so that no digit could be one of the right number.
+_SIZES = (
+    "within ten times",
+    "tens of times",
+    "hundreds of times",
+    "thousands of times",
+    "tens of thousands of times",
+    "hundreds of thousands of times",
+    "at least a million times",
+)
 
 
 def message(judged: Judgement, level: str, truth: Truth, answers: Answers) -> str:
@@ -29,12 +41,8 @@ def message(judged: Judgement, level: str, truth: Truth, answers: Answers) -> st
 
 
 def _tolerance(judged: Judgement) -> str:
-    shown = judged.check.compare.shown()
-    return (
-        f" (tolerance: {judged.check.compare.mode}, {', '.join(f'{k} {v!r}' for k, v in shown.items())})"
-        if shown
-        else ""
-    )
+    compare = judged.check.compare
+    return f" ({', '.join([compare.mode, *(f'{name} {entry}' for name, entry in compare.shown().items())])})"
 
 
 def _magnitude(judged: Judgement) -> list[str]:
@@ -46,6 +54,6 @@ def _magnitude(judged: Judgement) -> list[str]:
         if judged.check.keys == ("loss_history",):
             said.append(f"the first step that departs is step {place}, counted from 0")
     worst = max(element.distance.multiple for element in judged.elements)
-    if 1.0 <= worst < float("inf"):
-        said.append(f"the error is at least {10 ** min(Decimal(worst).adjusted(), 15):,} times the tolerance")
+    if 1.0 <= worst < math.inf:
+        said.append(f"the error is {_SIZES[min(Decimal(worst).adjusted(), len(_SIZES) - 1)]} the tolerance")
     return said

@@ -41,15 +41,25 @@ def write_nbgrader(view: View, options: Mapping[str, Any]) -> Rendering:
 
     With the option `check`, those of that check alone: one cell for each.
     """
+    points = earned(view, options["points"], options["check"])
+    return Rendering(TEXT, repr(points), exit_status=int(view.outcome == "infrastructure_error"))
+
+
+def earned(view: View, top: float | None, check: str | None) -> float:
+    """Return the points, of a check or of all, out of `top`; 0 for what was not graded.
+
+    Raises RenderingError where there is no such check.
+    """
     score, most = view.score, view.max_score
-    if options["check"] is not None and view.outcome == "graded":
-        found = [check for check in view.checks if check.id == options["check"]]
+    if check is not None and view.outcome == "graded":
+        found = [each for each in view.checks if each.id == check]
         if not found:
-            raise RenderingError.at(("options", "check"), f"there are {', '.join(c.id for c in view.checks)}")
+            raise RenderingError.at(("options", "check"), f"there are {', '.join(each.id for each in view.checks)}")
         score, most = found[0].score, found[0].max_score
-    top = float(most if options["points"] is None else options["points"])
-    earned = min(top, max(0.0, score * top / most)) if most > 0 and view.outcome == "graded" else 0.0
-    return Rendering(TEXT, repr(earned), exit_status=int(view.outcome == "infrastructure_error"))
+    if view.outcome != "graded" or not most > 0:
+        return 0.0
+    top = float(most if top is None else top)
+    return min(top, max(0.0, score / most * top))
 
 
 OTTER = Format(write_otter, "Otter: cases of an exception-based test file", "a test file of the autograder")

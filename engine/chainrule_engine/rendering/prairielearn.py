@@ -21,7 +21,7 @@ def write(view: View, options: Mapping[str, Any]) -> Rendering:
     """Write `results.json`: without messages if they would be too much for PrairieLearn, then without tests."""
     del options
     if view.outcome != "graded":
-        errors = list(view.errors) if view.outcome == "not_gradable" else [FAILED]
+        errors = view.errors if view.outcome == "not_gradable" else [FAILED]
         return Rendering(JSON, json.dumps({"gradable": False, "format_errors": errors or ["not gradable"]}, indent=1))
     message = "\n".join([*view.notes, *view.withheld])
     results: dict[str, Any] = {"gradable": True, "score": view.fraction, "message": message}

@@ -23,7 +23,7 @@ def write_mued(view: View, options: Mapping[str, Any]) -> Rendering:
         return Rendering(JSON, json.dumps(error), exit_status=1, http_status=500)
     if view.outcome == "not_gradable":
         error = {"title": "Not gradable", "message": "; ".join(view.errors), "code": "not_gradable"}
-        return Rendering(JSON, json.dumps(error | {"details": {"errors": list(view.errors)}}), http_status=400)
+        return Rendering(JSON, json.dumps(error | {"details": {"errors": view.errors}}), http_status=400)
     return Rendering(JSON, json.dumps([_feedback(check) for check in view.shown], indent=1))
 
 
@@ -67,7 +67,7 @@ def write_xqueue(view: View, options: Mapping[str, Any]) -> Rendering:
     first: list[str] = []
     rest = view.lines()
     if view.outcome == "not_gradable":
-        first, rest = [f"<p>{escape(UNREADABLE)}</p>"], list(view.errors)
+        first, rest = [f"<p>{escape(UNREADABLE)}</p>"], view.errors
     items = "".join(f"<li>{escape(text)}</li>" for text in rest)
     message = "".join(["<div>", *first, *([f"<ul>{items}</ul>"] if items else []), "</div>"])
     score, _ = whole(view.score if view.outcome == "graded" else 0, view.max_score, options["points"])

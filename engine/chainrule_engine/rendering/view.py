@@ -61,7 +61,7 @@ class View:
     outcome    "graded", "not_gradable", "infrastructure_error"
     score, max_score, fraction   of all checks, shown or not: they are for the gradebook
     checks     all, in order; a renderer leaves out or marks those that are not `shown`
-    errors     of answers that are not gradable: "/gradients/a: must be a number"
+    faults     of answers that are not gradable: (pointer into them, what is wrong there)
     notes      for the student
     source     the report's id, the task's digest, the engine's version
     student    the report itself as students may see it
@@ -74,10 +74,16 @@ class View:
     max_score: float
     fraction: float
     checks: tuple[Check, ...]
-    errors: tuple[str, ...]
+    faults: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     source: Mapping[str, str]
     student: Mapping[str, Any]
+
+    @property
+    def errors(self) -> list[str]:
+        """The faults as texts: "/gradients/a: must be a number"."""
+        places = [unquote(pointer.removeprefix("#")) for pointer, _ in self.faults]
+        return [line(f"{at}: {said}" if at else said) for at, (_, said) in zip(places, self.faults, strict=True)]
 
     @property
     def shown(self) -> list[Check]:
@@ -123,7 +129,7 @@ def read(report: Mapping[str, Any], phase: str) -> View:
         max_score=report["max_score"],
         fraction=min(1.0, max(0.0, float(report["fraction"]))),
         checks=tuple(_read_check(check, place, texts, phase) for place, check in enumerate(report["checks"], start=1)),
-        errors=tuple(_read_error(error) for error in report["format_errors"]),
+        faults=tuple((line(error["pointer"] or ""), line(error["detail"])) for error in report["format_errors"]),
         notes=tuple(map(line, [*([blame["message"]] if blame else []), *student["notes"]])),
         source={
             "report_id": line(report.get("id") or ""),
@@ -151,12 +157,6 @@ def _read_check(check: Mapping[str, Any], place: int, mistakes: Mapping[str, lis
         lines=tuple(dict.fromkeys(filter(None, lines))),
         group=check.get("group"),
     )
-
-
-def _read_error(error: Mapping[str, Any]) -> str:
-    pointer = line(unquote(error.get("pointer") or "").removeprefix("#"))
-    detail = line(error["detail"])
-    return f"{pointer}: {detail}" if pointer else detail
 
 
 def _number(student: object) -> str:
