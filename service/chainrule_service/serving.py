@@ -151,7 +151,7 @@ def _check_engine() -> None:
 
 def _load_celery(settings: Settings) -> None:
     """Load Celery, if it is to be used, before anything is forked."""
-    if settings.broker_url and not distributed.load():
+    if settings.broker_url and not distributed.load(settings):
         raise SettingsError(
             "CHAINRULE_BROKER_URL is for Celery, which is not installed: pip install 'chainrule[celery]'"
         )
