@@ -40,21 +40,15 @@ from ._errors import (
 )
 from ._expression import Expression, op, to_graph, variable, variables
 from ._jobs import Job
+from ._reports import CheckResult, ExerciseCheck, GradingRecord, MissedMistake, Mistake, Rendering, Report
 from ._results import (
-    CheckResult,
     Evaluation,
-    ExerciseCheck,
     GradientCheck,
-    GradingRecord,
     InputCheck,
     JobMetrics,
     Limit,
-    MissedMistake,
-    Mistake,
     NodeWarning,
     OperationInfo,
-    Rendering,
-    Report,
     Step,
     TrainingResult,
 )

@@ -15,19 +15,8 @@ from ._drawing import Drawing
 from ._errors import APIConnectionError, Problem, ServiceUnavailableError
 from ._expression import Expression, Numbers, to_graph
 from ._jobs import FINAL_STATES, LONG_POLL, Job, path_of
-from ._results import (
-    Evaluation,
-    ExerciseCheck,
-    GradientCheck,
-    GradingRecord,
-    JobMetrics,
-    Limit,
-    OperationInfo,
-    Rendering,
-    Report,
-    TrainingResult,
-    words_for,
-)
+from ._reports import ExerciseCheck, GradingRecord, Rendering, Report
+from ._results import Evaluation, GradientCheck, JobMetrics, Limit, OperationInfo, TrainingResult, words_for
 from ._retries import retry_after
 from ._transport import Timeout, Transport, decoded
 

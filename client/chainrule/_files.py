@@ -70,9 +70,10 @@ def _read_untrusted(path: Path) -> bytes:
         raise Unreadable(f"there is no file {path.name}") from None
     except OSError:
         raise Unreadable(f"{path.name} is no file, or a link to one") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unreadable(f"{path.name} is not a file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unreadable(f"{path.name} is not a file")
         return file.read(ANSWER_BYTES + 1)
 
 
@@ -91,7 +92,8 @@ def parse_answers(raw: bytes | str) -> Any:
         raise Unreadable("not UTF-8") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise Unreadable(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {place}") from None
+        words = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        raise Unreadable(f"not JSON: {words} at {place}") from None
     except RecursionError:
         raise Unreadable("nested too deeply") from None
     level, depth = [data], 0

@@ -16,9 +16,11 @@ from typing import Any
 
 from . import _files, _local
 from ._client import Client
-from ._errors import UnprocessableContentError
+from ._errors import APIResponseError, UnprocessableContentError
+from ._transport import decoded
 
 FAILED = 1
+SCHEMA = "chainrule.report/1"
 _SUFFIXES = {"application/json": ".json", "application/xml": ".xml", "text/plain": ".txt"}
 #: Formats of platforms that take a word on standard error for a crash of the grader.
 _SILENT = ("coderunner",)
@@ -48,10 +50,8 @@ class Form:
             ValueError: there is no such format, or no such option of it.
         """
         platforms = _local.platforms()
-        known = platforms.formats()
-        if options.format not in known:
-            lines = "".join(f"\n  {name:<14}{words}" for name, words in known.items())
-            raise ValueError(f"there is no format {options.format!r}; there are{lines}")
+        if options.format not in platforms.formats():
+            raise ValueError(f"there is no format {options.format!r}; there are{format_lines()}")
         if options.audience == "staff" and options.format != "json":
             raise ValueError("--audience staff gives the report itself; a format is what students may see")
         given = dict(item.partition("=")[::2] for item in options.option)
@@ -77,6 +77,11 @@ class Result:
         """What the name of a file with it ends in."""
         kind = self.content_type.partition(";")[0]
         return ".json" if kind.endswith("+json") else _SUFFIXES.get(kind, ".txt")
+
+
+def format_lines() -> str:
+    """Return a line for each format, each after a line break."""
+    return "".join(f"\n  {name:<14}{words}" for name, words in _local.platforms().formats().items())
 
 
 def ask(
@@ -116,6 +121,14 @@ def ask(
             raise
         # Too many of them, say: that is the student's to mend.
         return ask(client, task, _files.Unreadable(error.problem.detail), submission, form, **members)
+    # Something between here and the service may answer as well, with a page of its own.
+    if form.name == "json":
+        told = decoded(response)
+        is_result = isinstance(told, Mapping) and told.get("schema") == SCHEMA
+    else:
+        is_result = response.headers.get("Chainrule-Exit-Status", "").isdecimal()
+    if not is_result:
+        raise APIResponseError(f"{response.url} answered with no grading; is it a chainrule service?")
     status = int(response.headers.get("Chainrule-Exit-Status", "0"))
     return Result(response.content, response.headers["Content-Type"], status)
 
@@ -123,7 +136,8 @@ def ask(
 def grade(options: argparse.Namespace) -> int:
     """Run `chainrule grade`."""
     form = Form.of(options, os.environ)
-    if options.answers != "-" and Path(options.answers).is_dir():
+    # What a student uploads under the name of a file is never taken for the staff's folder.
+    if not options.answers.endswith(".json") and options.answers != "-" and Path(options.answers).is_dir():
         return _grade_folder(options, form)
     task: Any = None
     early = options.out not in (None, "-")
@@ -174,13 +188,13 @@ def files_of(folder: str) -> list[Path]:
     return found
 
 
-def connect(options: argparse.Namespace) -> Client:
-    """Return who grades: this process, or a service."""
+def connect(options: argparse.Namespace, **more: Any) -> Client:
+    """Return who grades: this process, or a service, with `more` arguments of the client."""
     if options.local:
         if options.url or options.api_key:
             raise ValueError("--local grades in this process; leave --url and --api-key out")
         return Client.local()
-    return Client.from_env(base_url=options.url, api_key=options.api_key)
+    return Client.from_env(base_url=options.url, api_key=options.api_key, **more)
 
 
 def _answers(name: str, form: Form) -> Any:
@@ -204,7 +218,9 @@ def _submission(options: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"{options.metadata} is not Gradescope's submission_metadata.json")
         if isinstance(data.get("id"), int | str):
             told["id"] = str(data["id"])
-        told["attempt"] = len(data.get("previous_submissions", [])) + 1
+        # Where the grader broke, no attempt was used.
+        before = data.get("previous_submissions", [])
+        told["attempt"] = 1 + sum(not (isinstance(one, dict) and one.get("autograder_error") is True) for one in before)
     given = {"id": options.submission, "attempt": options.attempt}
     return told | {name: value for name, value in given.items() if value is not None}
 

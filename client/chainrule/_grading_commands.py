@@ -12,16 +12,33 @@ from typing import Any
 
 from . import _files
 from ._client import Client
-from ._grade import FAILED, Form, ask, connect, grade
+from ._errors import MissingExtraError
+from ._grade import FAILED, Form, ask, connect, format_lines, grade
 from ._lint import lint
 from ._regrade import regrade
 from ._xqueue import XQueue
 from ._xqueue_worker import DeadLetters, Tasks, Worker
 
+#: Seconds for a connection and an answer: a queue serves a submission again after some minutes.
+_TIMEOUT = (5.0, 120.0)
+
+
+class _GradeHelp(argparse.Action):
+    """The `--help` of `chainrule grade`: it ends with the formats, which the engine knows."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print the help and end; without the formats where even the engine is not installed."""
+        try:
+            known = format_lines()
+        except MissingExtraError as error:
+            known = f"\n  {error}"
+        sys.stdout.write(f"{parser.format_help()}\nformats, and where each platform looks for the result:{known}\n")
+        parser.exit()
+
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser's."""
-    _add_grade(commands.add_parser("grade", help="grade answers, in the form that a platform reads"))
+    _add_grade(commands.add_parser("grade", help="grade answers, in the form that a platform reads", add_help=False))
     _add_regrade(commands.add_parser("regrade", help="grade anew, and say first which scores would change"))
     _add_lint(commands.add_parser("lint", help="check a task: which known mistakes it cannot tell from right answers"))
     _add_worker(commands.add_parser("xqueue-worker", help="grade what comes from a queue of Open edX"))
@@ -32,6 +49,7 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
         "Grade answers and write the result. Whatever the answers are, and whatever breaks, the platform gets a result "
         "in its form; what broke is said on standard error."
     )
+    command.add_argument("-h", "--help", action=_GradeHelp, nargs=0, help="show this help message and exit")
     _takes_task(command)
     command.add_argument(
         "--answers", required=True, metavar="FILE", help="the student's answers; a folder of them; - is standard input"
@@ -159,7 +177,7 @@ def _work(options: argparse.Namespace) -> int:
     password = options.password or os.environ.get("CHAINRULE_XQUEUE_PASSWORD", "")
     queue = XQueue(options.server, options.queue, user=user, password=password)
     form = Form("xqueue")
-    with connect(options) as client:
+    with connect(options, timeout=None if os.environ.get("CHAINRULE_TIMEOUT") else _TIMEOUT) as client:
         worker = Worker(
             queue,
             Tasks(Path(options.spec_dir)),

@@ -14,7 +14,7 @@ from typing import Any
 from . import _files, _local
 from ._client import Client
 from ._errors import UnprocessableContentError
-from ._grade import FAILED, Form, Result, ask, connect, files_of
+from ._grade import FAILED, SCHEMA, Form, Result, ask, connect, files_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def regrade(options: argparse.Namespace) -> int:
 def _look(client: Client, task: Any, path: Path, file: Path) -> _Regrade:
     """Grade once more, and keep nothing of it."""
     old = _files.read_json(str(path))
-    if not isinstance(old, dict) or old.get("schema") != "chainrule.report/1":
+    if not isinstance(old, dict) or old.get("schema") != SCHEMA:
         raise ValueError(f"{path} is no report; regrade reads what `chainrule grade` wrote with --format json")
     # A report with expected numbers is replaced by one that has them too.
     form = Form(audience="staff" if "staff" in old else "student")
@@ -92,8 +92,11 @@ def _look(client: Client, task: Any, path: Path, file: Path) -> _Regrade:
         answers = _files.read_answers(str(file))
     except _files.Unreadable as error:
         answers = error
-    new = json.loads(ask(client, task, answers, _submission(old), form, store=False).text)
-    return _Regrade(path, answers, old, new, _local.platforms().changes(old, new), form)
+    try:
+        new = json.loads(ask(client, task, answers, _submission(old), form, store=False).text)
+        return _Regrade(path, answers, old, new, _local.platforms().changes(old, new), form)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is a report that is not whole: {error!r}") from error
 
 
 def _publish(client: Client, task: Any, found: _Regrade, kept: bool, options: argparse.Namespace) -> None:

@@ -122,7 +122,8 @@ class XQueue:
         """
         response = self._call("POST", "put_result", data={"xqueue_header": header, "xqueue_body": body})
         if response.status_code in _GONE:
-            raise Superseded(f"put_result answered {response.status_code}")
+            # In the queue's own words; where it is a proxy or Django that refuses, nobody has the result.
+            raise Superseded(f"put_result answered {response.status_code}: {str(_reply(response)[1])[:200]}")
         if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
             raise Refused(f"put_result answered {response.status_code}: {response.text[:200]}")
         if response.status_code != 200:

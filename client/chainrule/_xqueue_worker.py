@@ -30,6 +30,7 @@ from ._errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
+from ._files import read_json
 from ._xqueue import Pulled, QueueError, Superseded, Unreadable, XQueue
 
 #: Returns the body of the result, given the task, the student's text and the id of the submission.
@@ -38,8 +39,7 @@ Grade = Callable[[Any, str, str], str]
 ATTEMPTS = 5  # of one submission, before it is a dead letter
 PUTS = 5  # of one result, before it is left to the next time that the submission comes
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds
-_REMEMBERED = 10_000  # submissions that have failed; beyond, the one that failed the longest ago is forgotten
-_TASK_BYTES = 16 << 20
+_REMEMBERED = 10_000  # submissions; beyond, the one that failed the longest ago is forgotten
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
 #: What keeps every submission from being graded, not this one.
 _EVERYBODYS = (
@@ -82,11 +82,9 @@ class Tasks:
             state = (found.st_mtime_ns, found.st_size)
             seen = self._read.get(path)
             if seen is None or seen[0] != state:
-                if found.st_size > _TASK_BYTES:
-                    raise TaskMissing(f"{path} has {found.st_size:,} bytes; at most {_TASK_BYTES:,} are read")
-                seen = self._read[path] = (state, json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, OSError, RecursionError) as error:
-            raise error if isinstance(error, TaskMissing) else TaskMissing(f"{path}: {error}") from None
+                seen = self._read[path] = (state, read_json(str(path)))
+        except (ValueError, OSError) as error:
+            raise TaskMissing(str(error)) from None
         return seen[1]
 
 
@@ -179,41 +177,38 @@ class Worker:
     _failures: OrderedDict[str, _Failure] = field(default_factory=OrderedDict)
 
     def run(self, *, once: bool = False) -> Counts:
-        """Work until `stop` is set; with `once`, until the queue is empty or serves nothing new.
+        """Work until `stop` is set; with `once`, until the queue is empty or away, or serves a submission again.
 
-        Every pause is longer than the one before, up to a bound, until a submission is graded.
+        There is no pause while there is something new. Then each is longer than the one before, up to a bound, until a
+        submission is answered.
         """
         pauses = 0
-        seen: set[str] = set()
+        seen: set[str] = set()  # since the last pause
         while not self.stop.is_set():
             longest = LONGEST_PAUSE
             try:
                 pulled = self.queue.take()
                 if pulled is None:
-                    if once:
-                        break
-                    pauses, longest = pauses + 1, self.idle
-                elif once and pulled.id in seen:
-                    break
-                else:
+                    longest = self.idle
+                elif pulled.id not in seen and len(seen) < _REMEMBERED:
                     seen.add(pulled.id)
-                    pauses = 0 if self._process(pulled) else pauses + 1
-                    if once:
-                        continue
+                    if self._process(pulled):
+                        pauses = 0
+                    continue
             except Unreadable as error:
-                if not self._is_held(error.submission):
-                    self._failed(error.submission, "", str(error))
-                pauses += 1
-                if once:
-                    break
+                if error.submission not in seen:
+                    seen.add(error.submission)
+                    if not self._is_held(error.submission):
+                        self._failed(error.submission, "", str(error))
+                    continue
             except (QueueError, *_EVERYBODYS) as error:
                 self.counts.troubles += 1
                 _log.warning("nothing can be graded now: %s", _one_line(error))
-                pauses += 1
-                if once:
-                    break
-            if pauses:
-                self._pause(pauses, longest)
+            if once:
+                break
+            pauses += 1
+            self._pause(pauses, longest)
+            seen.clear()
         return self.counts
 
     def _pause(self, count: int, longest: float) -> None:
@@ -252,15 +247,16 @@ class Worker:
         return submission in self.dead or (failure is not None and time.monotonic() < failure.again_at)
 
     def _put(self, header: str, body: str) -> None:
-        for attempt in range(1, PUTS + 1):
+        attempt = 1
+        while True:
             try:
                 return self.queue.put(header, body)
             except QueueError as error:
                 if attempt == PUTS or self.stop.is_set():
                     raise
                 _log.warning("the result could not be given back: %s", error)
-                self._pause(attempt, LONGEST_PAUSE)
-        raise AssertionError("not reached")
+            self._pause(attempt, LONGEST_PAUSE)
+            attempt += 1
 
     def _failed(self, submission: str, grader: str, reason: str) -> None:
         failure = self._failures.pop(submission, _Failure())

@@ -15,7 +15,7 @@ from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import LEVELS, MODES, PRESETS, Report, Task
 from chainrule_service import jsonio
 from chainrule_service.fields import refuse
-from chainrule_service.grading import read_task_cached
+from chainrule_service.grading_reading import read_task_cached
 
 #: Returns the report on answers to a task, as staff sees it.
 Grade = Callable[[Task, Any], Mapping[str, Any]]
@@ -56,9 +56,8 @@ def evaluate(body: Any, grade: Grade) -> dict[str, Any]:
         result["warnings"] = warnings
     if found is not None:
         case = cases[found]
-        own = case.get("params") or {}
         words = str(case["feedback"])
-        if own.get("override_eval_feedback"):
+        if _own_params(case).get("override_eval_feedback"):
             words = _BREAK.join(filter(None, [words, feedback]))
         result |= {"feedback": words, "match": found}
         if "mark" in case:
@@ -206,8 +205,7 @@ def _matching(
         if not isinstance(case, dict) or "answer" not in case or "feedback" not in case:
             warnings.append({"case": place, "message": "Missing answer/feedback field"})
             continue
-        own = case.get("params")
-        merged = {**params, **(own if isinstance(own, dict) else {})}
+        merged = {**params, **_own_params(case)}
         try:
             if _judge(response, case["answer"], merged, grade)[0]:
                 matches.append(place)
@@ -217,6 +215,11 @@ def _matching(
         listed = ", ".join(map(str, matches))
         warnings.append({"message": f"Cases {listed} were matched. Only the first one's feedback was returned"})
     return (matches[0] if matches else None), warnings
+
+
+def _own_params(case: Mapping[str, Any]) -> dict[str, Any]:
+    own = case.get("params")
+    return own if isinstance(own, dict) else {}
 
 
 def _mark(mark: Any, path: tuple[str | int, ...]) -> bool:

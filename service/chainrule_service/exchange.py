@@ -260,8 +260,9 @@ def _admit(request: Request, app: Flask, scope: str) -> None:
     if not scope:
         raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
     environ = request.environ
-    if name := getattr(app.view_functions[str(request.endpoint)], "key_parameter", None):
-        environ.setdefault("HTTP_AUTHORIZATION", f"Bearer {request.args.get(name, '')}")
+    name = getattr(app.view_functions[str(request.endpoint)], "key_parameter", None)
+    if name and (given := request.args.get(name)):
+        environ.setdefault("HTTP_AUTHORIZATION", f"Bearer {given}")
     caller = environ[_CALLER] = access.authenticate(environ)
     access.authorise(caller, scope)
 

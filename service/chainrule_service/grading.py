@@ -1,50 +1,34 @@
 """Gradings: from what was sent to reports, what they cost, and what is kept of them.
 
-One grading, a batch and a job of gradings go the same way: `read` or `read_batch` makes entries, each is graded by
-itself, and `conclude` compares regrades with what they supersede and records all together.
+One grading, a batch, and a job of gradings (`grading_jobs`) go the same way: what was sent is read into entries
+(`grading_reading`), each is graded by itself, and `conclude` compares regrades with what they supersede, and records.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
+from chainrule_engine.diagnosis import catalogue, histories
 from chainrule_engine.errors import InvalidInput, LimitExceeded
-from chainrule_engine.grading import Report, Task, compare_reports, grade, read_task
+from chainrule_engine.grading import Report, Task, compare_reports, grade
 from chainrule_engine.grading.truth import TrainingTruth
-from chainrule_service import training
 from chainrule_service.exchange import charge, owner, service
 from chainrule_service.fields import refuse
-from chainrule_service.grading_fields import GradingItem, SubmittedAnswers
+from chainrule_service.grading_reading import Entry, Read, count_values, entry_of, kind_of
 from chainrule_service.gradings import Grading, Gradings
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
-from chainrule_service.task_cache import TaskCache
-from chainrule_service.training import Chunk
 
-_TASKS: TaskCache[Task] = TaskCache()
-_ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
-_CHUNK_SECONDS = 0.2
-
-#: In node evaluations: a report; the wrong runs of a graph, by its nodes squared; and the search for a submission's
-#: mistakes among them, by its nodes. Measured, roughly.
-_REPORT, _WRONG_RUNS, _LOOKING = 500, 10, 100
+#: In node evaluations, measured, roughly: a report, and each quantity in it; by the nodes of a graph its wrong runs and
+#: the search among them for the mistakes of a submission, half of a class having some; a training's wrong runs.
+_REPORT, _CHECK, _WRONG_RUNS, _LOOKING, _WRONG_TRAININGS = 500, 50, 4_000, 300, 20
+#: Numbers that a report has of each quantity, besides the right ones: scores, tolerances, errors.
+_MEMBERS = 9
 
 ADVICE = "send fewer submissions, a smaller graph or a shorter training, or leave the diagnosis out"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is to be graded; the members are those of a request."""
-
-    task: Task
-    answers: object
-    submission: Mapping[str, Any] = field(default_factory=dict)
-    supersedes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,149 +70,71 @@ class Graded:
         return Grading(report, self.superseded["id"], self.reason)
 
 
-#: An entry that could be read, or its problem.
-Read = Entry | Mapping[str, Any]
-
-
 def view(report: Mapping[str, Any], audience: str, phase: str) -> dict[str, Any]:
     """Return a report, given as staff sees it, as an audience does."""
     return dict(report) if audience == "staff" else Report.from_dict(report).to_dict(audience, phase)
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
-
-def read_task_cached(data: object, settings: Settings | None = None) -> Task:
-    """Return the task that JSON data is, read or remembered.
-
-    Args:
-        data: what a request has as its `task`.
-        settings: the limits; without, those of the application that answers.
-
-    Raises:
-        InvalidInput, LimitExceeded: it is none, or too large; paths are relative to it.
-    """
-    settings = settings or service().settings
-    limits = settings.limits
-    bounds = {"max_nodes": limits["nodes"], "max_points": limits["points"], "max_work": limits["grading_work"]}
-    # Not with sorted keys: the order of the inputs is that of the checks, where a task lists none.
-    text = json.dumps([bounds, data], separators=(",", ":"))
-    return _TASKS.get(text.encode(), lambda: _read_task(data, settings, bounds))
-
-
-def _read_task(data: object, settings: Settings, bounds: Mapping[str, int]) -> Task:
-    # The engine leaves the types in a training to its caller. It is given what was sent, without our defaults: a task
-    # has the same digest in the service and outside.
-    if isinstance(data, dict) and isinstance(data.get("training"), dict):
-        try:
-            training.prepare(training.read(data["training"]), settings)
-        except (InvalidInput, LimitExceeded) as error:
-            raise error.under("training") from None
-    return read_task(data, **bounds)
-
-
-def read(loaded: Mapping[str, Any], settings: Settings) -> Entry:
-    """Return the entry of one grading that a schema has loaded.
-
-    Raises:
-        InvalidInput, LimitExceeded: the task is none, or something is too large; paths are relative to the request.
-    """
-    try:
-        task = read_task_cached(loaded["task"], settings)
-    except (InvalidInput, LimitExceeded) as error:
-        raise error.under("task") from None
-    return entry_of(task, loaded, settings)
-
-
-def read_batch(loaded: Mapping[str, Any], settings: Settings) -> list[Read]:
-    """Return the entries of a batch that `GradingBatchRequest` has loaded, in order, or their problems.
-
-    Raises:
-        InvalidInput, LimitExceeded: the task that all share is none, or there are too many.
-    """
-    kind = _kind(loaded)
-    sent, most = loaded[kind], settings.limits["submissions"]
-    if len(sent) > most:
-        raise LimitExceeded("submissions", most, len(sent), (kind,), "send several batches")
-    if kind == "submissions":
-        try:
-            task = read_task_cached(loaded["task"], settings)
-        except (InvalidInput, LimitExceeded) as error:
-            raise error.under("task") from None
-    entries: list[Read] = []
-    for place, item in enumerate(sent):
-        try:
-            if kind == "items":
-                entries.append(read(_ITEM.load(item), settings))
-            else:
-                entries.append(entry_of(task, _SUBMITTED.load(item), settings))
-        except (InvalidInput, LimitExceeded) as error:
-            entries.append(problem_of(error, under=(kind, place)))
-    return entries
-
-
-def _kind(loaded: Mapping[str, Any]) -> str:
-    """Return the member of a batch that holds what is to be graded."""
-    return "items" if "items" in loaded else "submissions"
-
-
-def entry_of(task: Task, loaded: Mapping[str, Any], settings: Settings) -> Entry:
-    """Return the entry of a task and the other members of a request.
-
-    Raises:
-        LimitExceeded: the answers are too large; the path is relative to the request.
-    """
-    size, most = _size(loaded["answers"]), settings.limits["submission_values"]
-    if size > most:
-        raise LimitExceeded("submission_values", most, size, ("answers",), "send what the task asks for, and no more")
-    return Entry(task, loaded["answers"], loaded["submission"], loaded["supersedes"])
-
-
-def _size(data: object) -> int:
-    """Count the values in JSON data: numbers, texts, lists, objects."""
-    count, todo = 0, [data]
-    while todo:
-        value = todo.pop()
-        count += 1
-        if isinstance(value, dict):
-            todo.extend(value.values())
-        elif isinstance(value, list):
-            todo.extend(value)
-    return count
-
-
-# ---------------------------------------------------------------------------------------------------- grading
+#: Tasks that a submission was graded by: what all submissions of one share is computed.
+_WARM: WeakValueDictionary[int, Task] = WeakValueDictionary()
 
 
 def grade_one(entry: Entry) -> Report:
     """Return the report on an entry, whatever its answers are."""
-    return grade(entry.task, entry.answers, entry.submission or None)
+    report = grade(entry.task, entry.answers, entry.submission or None)
+    _WARM[id(entry.task)] = entry.task
+    return report
 
 
 class _Costs(NamedTuple):
-    """What a task costs, in node evaluations: its right answers and wrong runs; and each submission besides."""
+    """What a task costs.
+
+    Attributes:
+        once: its right answers and wrong runs, in node evaluations.
+        each: a submission besides, in node evaluations.
+        numbers: about as many are in a report, besides what was answered.
+    """
 
     once: int
     each: int
+    numbers: int
 
 
 def _costs(task: Task) -> _Costs:
+    keys = sum(len(check.keys) for check in task.checks)
     if isinstance(task.truth, TrainingTruth):
-        return _Costs(task.truth.training.cost, _REPORT)
-    assert task.graph is not None
-    nodes, points = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
-    diagnosing = task.diagnose and points == 1
-    return _Costs(
-        nodes * points + _WRONG_RUNS * nodes * nodes * diagnosing,
-        _REPORT + nodes * points + _LOOKING * nodes * diagnosing,
-    )
+        trained = task.truth.training
+        length = trained.steps + len(trained.model.initial) + count_values(task.source["training"].get("data"))
+        once, wrong = trained.cost, min(_WRONG_TRAININGS * trained.cost, histories.MAX_WORK)
+        each = keys * length + (wrong if task.diagnose else 0)
+    else:
+        assert task.graph is not None
+        nodes, length = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
+        once, each = nodes * length, keys * length
+        if task.diagnose and length == 1:
+            diagnosed = min(nodes, catalogue.MAX_PAIR_NODES)  # in larger graphs less is looked for
+            once, each = once + _WRONG_RUNS * diagnosed, each + _LOOKING * diagnosed
+    return _Costs(once, each + _REPORT + _CHECK * keys, keys * (length + _MEMBERS))
 
 
-def work_of(entries: Sequence[Entry]) -> int:
-    """Return about how much work it is to grade entries, in node evaluations."""
+def work_of(entries: Sequence[Entry], settings: Settings) -> int:
+    """Return about how much work it is to grade entries, in node evaluations, besides what is remembered.
+
+    Raises:
+        LimitExceeded: the reports would be too large together.
+    """
     tasks = {id(entry.task): entry.task for entry in entries}
     costs = {key: _costs(task) for key, task in tasks.items()}
-    return sum(cost.once for cost in costs.values()) + sum(costs[id(entry.task)].each for entry in entries)
+    numbers, most = 0, settings.limits["answer_numbers"]
+    work = sum(cost.once for key, cost in costs.items() if key not in _WARM)
+    for entry in entries:
+        cost = costs[id(entry.task)]
+        work += cost.each
+        numbers += cost.numbers + entry.size
+    if numbers > most:
+        advice = "send fewer submissions, or let the checks ask for fewer numbers"
+        raise LimitExceeded("answer_numbers", most, numbers, (), advice)
+    return work
 
 
 def grade_now(
@@ -241,7 +147,8 @@ def grade_now(
         QuotaRefused, RequestError: it is more than is left of that day (429), or there is no room for it now (503).
         DatabaseUnavailable: the reports cannot be recorded now; none was.
     """
-    shared, work = service(), work_of(entries)
+    shared = service()
+    work = work_of(entries, shared.settings)
     most = shared.settings.limits["grading_work"]
     if work > most:
         raise LimitExceeded("grading_work", most, work, (), f"{ADVICE}, or submit a job of type grading")
@@ -311,55 +218,6 @@ def conclude(
     return [replace(each, new=next(new)) if isinstance(each, Graded) else each for each in done]
 
 
-# ------------------------------------------------------------------------------------------------------- jobs
-
-
-def run(entries: Sequence[Read], state: Mapping[str, Any] | None = None) -> Iterator[Chunk]:
-    """Grade the entries of a batch that are left, chunk by chunk; the last chunk has all reports, as staff sees them.
-
-    The loss of a step is the share of the points that its submission has lost.
-
-    Args:
-        entries: what `read_batch` returned.
-        state: that of the chunk after which to go on; None begins.
-    """
-    reports: list[dict[str, Any] | None] = list(state["reports"]) if state else []
-    while True:
-        before, until = len(reports), time.monotonic() + _CHUNK_SECONDS
-        for entry in entries[before:]:
-            reports.append(grade_one(entry).to_dict("staff") if isinstance(entry, Entry) else None)
-            if time.monotonic() > until:
-                break
-        losses = [math.nan if report is None else 1.0 - report["fraction"] for report in reports[before:]]
-        progress = {"step": len(reports), "steps": len(entries), "loss": losses[-1]}
-        kept = {"reports": reports}
-        ended = len(reports) == len(entries)
-        yield Chunk(len(reports), kept, progress, losses, result=kept if ended else None)
-        if ended:
-            return
-
-
-def result_of_job(
-    gradings: Gradings, of_owner: str, loaded: Mapping[str, Any], entries: Sequence[Read], reports: Sequence[Any]
-) -> dict[str, Any]:
-    """Record the reports of a job, and return its result: the answer to a batch.
-
-    Args:
-        gradings: where they are recorded.
-        of_owner: whose the job is.
-        loaded: its specification, as `GradingJobRequest` has loaded it.
-        entries: what `read_batch` made of that.
-        reports: the last result of `run`.
-
-    Raises:
-        DatabaseUnavailable: they cannot be recorded now; none was.
-    """
-    known = [entry for entry in entries if isinstance(entry, Entry)]
-    made = [Report.from_dict(report) for report in reports if report is not None]
-    done = conclude(gradings, of_owner, known, made, store=loaded["store"], reason=loaded["reason"])
-    return {"data": told(loaded, entries, done, loaded["audience"], loaded["phase"])}
-
-
 def told(
     loaded: Mapping[str, Any],
     entries: Sequence[Read],
@@ -368,7 +226,7 @@ def told(
     phase: str,
 ) -> list[dict[str, Any]]:
     """Return what a batch is answered with: a report or a problem for each entry, in order."""
-    kind, outcomes = _kind(loaded), iter(done)
+    kind, outcomes = kind_of(loaded), iter(done)
     data: list[dict[str, Any]] = []
     for place, entry in enumerate(entries):
         outcome = next(outcomes) if isinstance(entry, Entry) else entry

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chainrule_engine.grading.comparison import MODES, PRESETS
+from chainrule_engine.grading.fields import MAX_TEXT
 from chainrule_engine.grading.tasks import CREDITS, GROUP_RULES, KINKS, LEVELS, ROUNDINGS, VISIBILITIES
 from chainrule_service import grading_fields
 from chainrule_service.documented import or_null, record, ref
@@ -25,7 +26,7 @@ EXAMPLE: Mapping[str, Any] = {
 
 _DIGEST: JsonSchema = {"type": "string", "pattern": f"^{REPORT_ID}$"}
 _TEXT: JsonSchema = {"type": "string"}
-_NAME: JsonSchema = {"type": "string", "minLength": 1, "maxLength": 200}
+_NAME: JsonSchema = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _POINTS: JsonSchema = {"type": "number", "minimum": 0}
 _LEVEL: JsonSchema = {"type": "string", "enum": list(LEVELS)}
 _TEXT_OR_NULL: JsonSchema = {"type": ["string", "null"]}

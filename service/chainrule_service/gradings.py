@@ -18,7 +18,9 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
-from chainrule_service import jsonio
+from chainrule_engine.grading import canonical
+from chainrule_engine.grading.fields import MAX_TEXT
+from chainrule_engine.grading.grader import MAX_ID
 from chainrule_service.database import METADATA, Database, clock
 from chainrule_service.store import iso
 
@@ -37,8 +39,8 @@ GRADINGS = sql.Table(
     sql.Column("id", sql.String(71), nullable=False),  # the report's
     sql.Column("owner", sql.String(64), nullable=False),  # the id of an API key, or nothing
     sql.Column("task", sql.String(71), nullable=False),  # its digest
-    sql.Column("task_id", sql.String(200)),
-    sql.Column("submission", sql.String(200)),
+    sql.Column("task_id", sql.String(MAX_TEXT)),
+    sql.Column("submission", sql.String(MAX_ID)),
     sql.Column("attempt", sql.BigInteger),
     sql.Column("outcome", sql.String(20), nullable=False),
     sql.Column("score", sql.Double, nullable=False),  # of all checks, hidden ones too
@@ -196,7 +198,7 @@ def _row(owner: str, grading: Grading) -> dict[str, Any]:
         "submission": report["submission"]["id"],
         "attempt": report["submission"]["attempt"],
         **{name: report[name] for name in ("outcome", "score", "max_score")},
-        "report": jsonio.dumps(report),
+        "report": canonical(report),
         "supersedes": supersedes,
         "reason": grading.reason,
     }

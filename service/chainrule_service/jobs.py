@@ -12,11 +12,12 @@ from typing import Any
 
 from chainrule_engine import ENGINE
 from chainrule_engine.errors import LimitExceeded
-from chainrule_service import evaluation, grading, jsonio, training
+from chainrule_service import evaluation, grading, grading_jobs, jsonio, training
 from chainrule_service.data_fields import reading_under
 from chainrule_service.database import Database
 from chainrule_service.fields import Object
 from chainrule_service.grading_fields import GradingJobRequest
+from chainrule_service.grading_reading import Bounds, Entry, read_batch
 from chainrule_service.gradings import Gradings
 from chainrule_service.settings import Settings
 from chainrule_service.store import History, Job
@@ -90,23 +91,23 @@ def _evaluation(spec: Any, settings: Settings, _: Room) -> Task:
     return Task("evaluation", spec, size.work, advice, run)
 
 
-def _grading(spec: Any, settings: Settings, _: Room) -> Task:
+def _grading(spec: Any, settings: Settings, room: Room) -> Task:
     loaded = _GRADING.read(spec)
-    entries = grading.read_batch(loaded, settings)
-    known = [entry for entry in entries if isinstance(entry, grading.Entry)]
+    entries = read_batch(loaded, Bounds(settings, room, "job_work"))
+    known = [entry for entry in entries if isinstance(entry, Entry)]
     scopes = [("grade", "a job of gradings")]
     if loaded["audience"] == "staff" or any(entry.supersedes for entry in known):
         scopes.append(("staff", "a regrade, or a report for staff,"))
 
     def conclude(database: Database, owner: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        return grading.result_of_job(Gradings(database), owner, loaded, entries, result["reports"])
+        return grading_jobs.result_of(Gradings(database), owner, loaded, entries, result["reports"])
 
     return Task(
         "grading",
         spec,
-        grading.work_of(known),
+        grading.work_of(known, settings),
         grading.ADVICE,
-        lambda state, _: grading.run(entries, state),
+        lambda state, _: grading_jobs.run(entries, state),
         conclude=conclude,
         scopes=scopes,
     )

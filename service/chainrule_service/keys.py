@@ -30,8 +30,8 @@ from chainrule_service.settings import LIMITS
 SCOPES: Mapping[str, str] = {
     "evaluate": "evaluate, differentiate, draw and check graphs",
     "jobs": "submit jobs, and see, cancel and delete its own",
-    "grade": "grade answers and check exercises",
-    "staff": "see expected values and hidden checks in what it grades",
+    "grade": "grade answers, and draw exercises",
+    "staff": "see expected values and hidden checks in what it grades; regrade, list, delete; check exercises",
 }
 #: The limits that a key may have values of its own for.
 OWN_LIMITS = ("requests_per_minute", "work_per_day", "concurrent_jobs")

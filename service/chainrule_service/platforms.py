@@ -14,8 +14,12 @@ from chainrule_engine.rendering import FORMATS, Rendering, RenderingError, faile
 
 
 def formats() -> dict[str, str]:
-    """Return what each format is, by name."""
-    return {name: f"{form.description}; {form.target}" for name, form in FORMATS.items()}
+    """Return what each format is and can be told, by name."""
+    return {
+        name: f"{form.description} → {form.target}"
+        + (f" (options: {', '.join(option.name for option in form.options)})" if form.options else "")
+        for name, form in FORMATS.items()
+    }
 
 
 def settle(name: str, given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:

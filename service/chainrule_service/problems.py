@@ -104,7 +104,7 @@ _BY_EXCEPTION: tuple[tuple[type[Exception], str], ...] = (
 #: What is said where the cause is only for the log.
 _UNTOLD = {
     "internal-error": "the service made a mistake; its log has the cause under this request's id",
-    "service-unavailable": "the jobs table cannot be read or written now; the service's log has the cause",
+    "service-unavailable": "the database cannot be read or written now; the service's log has the cause",
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +104,7 @@ class Published:
         with self._database.transaction() as connection:
             connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=update))
 
-    def results(self, version: int) -> list[Mapping[str, Any]]:
+    def results(self, version: int) -> list[sql.RowMapping]:
         """Return, for each key that has submitted to a version: `owner`, how many `passed`, and the `last` time."""
         table = PUBLISHED_RESULTS.c
         passed = sql.func.sum(sql.case((table.correct, 1), else_=0))
@@ -116,4 +115,4 @@ class Published:
             .order_by(table.owner)
         )
         with self._database.transaction(reads=True) as connection:
-            return list(connection.execute(query).mappings())
+            return list(connection.execute(query).mappings().all())

@@ -104,9 +104,9 @@ _TABLE = (
         "work_per_day",
         100_000_000_000,
         10**15,
-        "estimated work of the evaluations, gradient checks and jobs of one API key in a day, in the unit of job_work",
+        "estimated work of the evaluations, checks, gradings and jobs of one API key in a day, in the unit of job_work",
     ),
-    Limit("page_items", 100, 1_000, "jobs on one page of a list"),
+    Limit("page_items", 100, 1_000, "jobs, or gradings, on one page of a list"),
     Limit(
         "attempts",
         3,
@@ -114,7 +114,7 @@ _TABLE = (
         "times that a job is begun without a step forward; one that ends the process that runs it each time has failed",
     ),
     Limit("concurrent_jobs", 64, 10_000, "queued jobs of one owner that run at the same time"),
-    Limit("retention_days", 90, 36_500, "days for which a job that has ended is kept"),
+    Limit("retention_days", 90, 36_500, "days for which a job that has ended is kept, and a grading"),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.name: limit for limit in _TABLE})
 

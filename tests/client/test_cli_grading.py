@@ -39,7 +39,7 @@ OPTIONS = {"lti-ags": ["--option", "user=42", "--option", "timestamp=2026-11-30T
 #: Runs the command where neither a web server nor a compiler is installed, and any connection is an error.
 ALONE = """
 import socket, sys
-for name in ("gunicorn", "numba", "llvmlite", "celery", "psycopg"):
+for name in ("gunicorn", "numba", "llvmlite", "numpy", "celery", "psycopg", "alembic", "structlog"):
     sys.modules[name] = None
 def refuse(*_, **__):
     raise AssertionError("there is no network here")
@@ -137,8 +137,6 @@ def test_it_needs_neither_server_nor_compiler_nor_network(task, files, tmp_path)
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("answers", [RIGHT, WRONG, {"value": "x"}], ids=["right", "wrong", "unreadable"])
 def test_in_process_and_over_http_the_bytes_are_the_same(run, url, task, files, name, answers):
-    if name == "mued":
-        pytest.skip("the format of a protocol that has a path of its own")
     file = files("a.json", answers)
     asked = ["grade", "--spec", task, "--answers", file, "--format", name, *OPTIONS.get(name, [])]
     local, remote = run(*asked, "--local"), run(*asked, "--url", url)
@@ -199,14 +197,19 @@ def test_a_file_may_begin_with_a_mark_and_numbers_may_be_large(run, task, files)
 
 
 def test_a_link_leads_to_no_answers(run, task, files, tmp_path):
-    """A submission can hold a link to whatever lies in the grader, the right answers among it."""
+    """A submission can hold a link to whatever lies in the grader, the right answers among it, or a folder."""
     files("right.json", RIGHT)
-    (tmp_path / "a.json").symlink_to(tmp_path / "right.json")
+    (tmp_path / "link.json").symlink_to(tmp_path / "right.json")
+    (tmp_path / "right").mkdir()
+    (tmp_path / "right" / "a.json").write_text(json.dumps(RIGHT))
+    (tmp_path / "folders.json").symlink_to(tmp_path / "right")
+    (tmp_path / "folder.json").mkdir()
     os.mkfifo(tmp_path / "pipe.json")
-    for name in ("a.json", "pipe.json", "."):
-        if name != ".":
-            report = json.loads(run("grade", "--spec", task, "--answers", tmp_path / name, "--local")[1])
-            assert report["outcome"] == "not_gradable"
+    for name in ("link", "folders", "folder", "pipe"):
+        out = tmp_path / "out" / name
+        asked = ["grade", "--spec", task, "--answers", tmp_path / f"{name}.json", "--local", "-o", out]
+        assert run(*asked)[0] == 0
+        assert json.loads(out.read_bytes())["outcome"] == "not_gradable"
 
 
 BROKEN = {
@@ -246,6 +249,17 @@ def test_whatever_breaks_the_platform_has_its_result(run, task, files, tmp_path,
         assert (report["outcome"], report["score"]) == ("infrastructure_error", 0)
     if name == "gradescope":
         assert (status, json.loads(text)["score"]) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["json", "gradescope", "coursera"])
+@pytest.mark.parametrize("content", [b"<html>Please log in</html>", b'{"score": 1e9}', b"[]"])
+def test_what_another_server_answers_is_no_result(run, server, task, files, name, content):
+    server.answers = [(200, {"Content-Type": "application/json"}, content)]
+    asked = ["grade", "--spec", task, "--answers", files("a.json", RIGHT), "--format", name, "--url", server.url]
+    status, out, err = run(*asked)
+    assert content != out.strip()
+    assert "is it a chainrule service?" in err
+    assert status == (0 if name == "gradescope" else 1)
 
 
 @pytest.mark.slow
@@ -297,7 +311,11 @@ METADATA = {
     "assignment": {"title": "HW", "total_points": "20.0"},
     "submission_method": "upload",
     "users": [{"email": "ada@example.org", "id": 9, "name": "Ada Lovelace"}],
-    "previous_submissions": [{"score": 1.0, "autograder_error": False}, {"score": 2.0, "results": {"tests": []}}],
+    "previous_submissions": [
+        {"score": 1.0, "autograder_error": False},
+        {"score": 0.0, "autograder_error": True},
+        {"score": 2.0, "results": {"tests": []}},
+    ],
 }
 
 
@@ -434,6 +452,18 @@ def test_the_same_task_changes_nothing(run, graded, task, tmp_path):
         assert path.read_bytes() == (tmp_path / "reports" / path.name).read_bytes()
 
 
+def test_what_was_regraded_can_be_regraded(run, graded, task, files, tmp_path):
+    assert run("regrade", "--spec", files("new.json", lenient()), *graded, "-o", tmp_path / "second")[0] == 0
+    asked = ["--answers", tmp_path / "answers", "--reports", tmp_path / "second", "--local", "-o", tmp_path / "third"]
+    status, out, _ = run("regrade", "--spec", task, *asked)
+    assert (status, out.splitlines()[-1]) == (0, b"3 of 4 scores change")
+    folders = ("reports", "second", "third")
+    first, second, third = (json.loads((tmp_path / name / "bob.json").read_bytes()) for name in folders)
+    assert third["regrade"]["supersedes"] == second["id"]
+    del third["regrade"]
+    assert third == first
+
+
 def test_a_service_is_told_what_a_regrade_supersedes(run, url, task, files, tmp_path):
     files("answers/ada.json", WRONG)
     files("answers/bob.json", {"value": 1.0})
@@ -459,9 +489,13 @@ def test_misuse_of_regrade(run, graded, task, files, tmp_path):
     status, out, err = run("regrade", "--spec", task, *graded, "--diff")
     assert (status, out) == (1, b"0 of 4 scores change\n")
     assert "zoe has no answers" in err
-    files("reports/zoe.json", {"schema": "another"})
     files("answers/zoe.json", RIGHT)
-    assert run("regrade", "--spec", task, *graded, "--diff")[0] == 2
+    whole = json.loads((tmp_path / "reports" / "ada.json").read_bytes())
+    for broken in ({"schema": "another"}, [], *({**whole, name: None} for name in ("submission", "checks", "task"))):
+        files("reports/zoe.json", broken)
+        status, out, err = run("regrade", "--spec", task, *graded, "--diff")
+        assert (status, out) == (2, b"")
+        assert "zoe.json is" in err
 
 
 # ----------------------------------------------------------------------------------------------------- chainrule lint
@@ -477,7 +511,7 @@ def test_a_weak_exercise_is_refused_and_better_inputs_are_named(run, files):
     text = out.decode()
     assert (status, err) == (1, "")
     assert text.startswith("This task must not be published as it is:\n")
-    assert "mul_no_up: upstream is 1 at node c, because d = 1" in text
+    assert "  not told: mul_no_up: upstream is 1 at node c" in text
     assert "With a = " in text.splitlines()[-1]
     assert "mul_no_up" in text.splitlines()[-1]
     found = json.loads(run("lint", files("weak.json", WEAK), "--local", "--json")[1])
@@ -557,6 +591,14 @@ def test_a_worker_grades_in_its_own_process(queue, tasks):
     assert [(result["correct"], result["score"]) for result in results] == [(True, 5), (False, 3), (False, 0)]
     for result in results:
         ElementTree.fromstring(result["msg"])
+    assert right.results == [
+        {
+            "correct": True,
+            "score": 5,
+            "msg": "<div><ul><li>value of y: 1 of 1. Correct.</li><li>∂y/∂a: 2 of 2. Correct.</li>"
+            "<li>∂y/∂b: 2 of 2. Correct.</li><li>Total: 5 of 5.</li></ul></div>",
+        }
+    ]
     assert PASSWORD not in done.stderr
     assert "gradients" not in done.stderr  # no answers in the log
 

@@ -1,6 +1,7 @@
 """The worker for Open edX's queues, against a server that speaks their protocol."""
 
 import json
+import random
 import threading
 
 import pytest
@@ -178,6 +179,47 @@ def test_what_somebody_else_has_answered_is_left(server, worker):
     assert item.results == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_breaks_on_the_way_every_submission_is_answered_and_always_the_same(server, worker, tmp_path, seed):
+    """A result may arrive twice, when its first arrival was not heard of; then both are equal."""
+    chance = random.Random(seed)
+    faults = [None, None, None, 500, 503, 429, "hang up", "lose", "refuse"]
+    server.patience = 0.0
+    items = [server.add(json.dumps({"value": number})) for number in range(12)]
+    for what in ("login", "get_submission", "put_result"):
+        server.faults[what] = [chance.choice(faults) for _ in range(60)]
+    one = worker(
+        lambda task, response, _: json.dumps({"correct": False, "score": json.loads(response)["value"], "msg": "<p/>"})
+    )
+    for _ in range(300):
+        one.run(once=True)
+        if all(item.results for item in items):
+            break
+    assert [{json.dumps(result) for result in item.results} for item in items] == [
+        {json.dumps({"correct": False, "score": number, "msg": "<p/>"})} for number in range(12)
+    ]
+    assert (one.counts.failed, letters(tmp_path)) == (0, [])
+
+
+def test_a_refusal_that_is_not_the_queues_loses_no_result(server, worker, tmp_path):
+    """A proxy or a missing token answers 403 too; nobody has answered the submission then."""
+    item = server.add('{"value": 4}')
+    server.faults["put_result"] = ["refuse"] * 20
+    counts = worker().run(once=True)
+    assert (counts.graded, counts.failed, counts.troubles) == (0, 0, 1)
+    assert letters(tmp_path) == []
+    server.faults.clear()
+    item.free_at = 0
+    assert worker().run(once=True).graded == 1
+
+
+def test_a_result_that_is_refused_counts_against_the_submission(server, worker):
+    server.add('{"value": 4}')
+    server.faults["put_result"] = [400]
+    counts = worker().run(once=True)
+    assert (counts.graded, counts.failed) == (0, 1)
+
+
 def test_a_queue_may_need_no_login(server, monkeypatch):
     queue = XQueue(server.url, "my queue")
     with pytest.raises(QueueError, match="does not know who asks"):
@@ -303,6 +345,22 @@ def test_a_bad_one_does_not_hold_up_the_others(server, worker):
     one.run()
     assert len(good.results) == 1
     assert one.counts.failed == 1  # held for a while, however often it is served
+
+
+def test_many_bad_ones_do_not_either(server, worker):
+    for _ in range(30):
+        server.add("x", payload={"grader": "no such task"})
+        server.add("x", payload="no task at all")
+    good = server.add('{"value": 4}')
+    one = worker(attempts=1)
+
+    def pause(*_):
+        assert len(good.results) == 1
+        one.stop.set()
+
+    one._pause = pause
+    one.run()
+    assert (one.counts.graded, one.counts.dead) == (1, 60)
 
 
 PASSING = [APIConnectionError("away"), RateLimitError(Problem(429, detail="later"))]

@@ -43,7 +43,7 @@ class Item:
 class Queue(ThreadingHTTPServer):
     """Serves `items`; one that is not answered comes again after `patience` seconds.
 
-    `faults` are for the next calls: path → list of statuses, "hang up" or None (no fault).
+    `faults` are for the next calls: path → list of statuses, "hang up", "refuse", "lose" or None (no fault).
     """
 
     daemon_threads = True
@@ -110,16 +110,20 @@ class Handler(BaseHTTPRequestHandler):
         self.server.calls.append(f"{self.command} {what}")
         faults = self.server.faults.get(what, [])
         fault = faults.pop(0) if faults else None
+        self.loses = fault == "lose"
         if fault == "hang up":
             self.close_connection = True
             return
-        if fault is not None:
+        if fault == "refuse":
+            self.refuse()
+            return
+        if fault not in (None, "lose"):
             self.reply(fault, "a fault", False)
             return
         cookies = SimpleCookie(self.headers.get("Cookie", ""))
         token = cookies["csrftoken"].value if "csrftoken" in cookies else None
         if self.command == "POST" and (token is None or self.headers.get("X-CSRFToken") != token):
-            self.reply(403, "CSRF verification failed", False)
+            self.refuse()
             return
         known = "sessionid" in cookies and cookies["sessionid"].value in self.server.sessions
         form = {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
@@ -153,6 +157,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, "Logged in", True, cookies)
 
     def reply(self, status, content, good, cookies=()):
+        if self.loses:  # it was done, and nobody hears of it
+            self.close_connection = True
+            return
         text = json.dumps({"return_code": 0 if good else 1, "content": content}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -161,6 +168,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Set-Cookie", cookie)
         self.end_headers()
         self.wfile.write(text)
+
+    def refuse(self):
+        """Answer as Django does where the token is missing: not in the queue's words."""
+        page = b"<html>Forbidden: CSRF verification failed.</html>"
+        self.send_response(403)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def log_message(self, *_):
         pass

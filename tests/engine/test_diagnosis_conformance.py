@@ -67,6 +67,15 @@ def rounds_to(x: float, short: float, scale: float) -> bool:
     return abs(x - short) <= 0.5 * unit * (1 + 1e-6) + 1e-13 * scale
 
 
+def is_right(answers: Numbers, right: Numbers) -> bool:
+    """Whether a right answer rounded to 2 to 8 digits or decimals is just this: nobody can tell it from one."""
+    return any(
+        all(abs(form(right[key], digits) - answer) <= 1e-12 * abs(answer) for key, answer in answers.items())
+        for form in (rounded, round)
+        for digits in range(2, 9)
+    )
+
+
 @dataclass
 class Rate:
     """How many of the cases that can be told from right were diagnosed."""
@@ -156,7 +165,7 @@ def singles(count: int) -> tuple[dict[str, Rate], dict[str, Rate]]:
                     hit = is_named(graph, student, answers, found, short=False)
                     exact[mistake].add(hit, **case, answers=answers, found=found.explanations[:3])
                 answers = {key: rounded(answer) for key, answer in answers.items()}
-                if not all(rounds_to(right[key], answer, scale) for key, answer in answers.items()):
+                if not is_right(answers, right) and not all(rounds_to(right[k], n, scale) for k, n in answers.items()):
                     found = catalogue.diagnose(answers)
                     hit = is_named(graph, student, answers, found, short=True)
                     short[mistake].add(hit, **case, answers=answers, found=found.explanations[:3])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from chainrule_engine.errors import MAX_PROBLEMS
 from chainrule_engine.grading import MODES, PRESETS, TaskError
-from chainrule_engine.grading.comparison import NEVER, Compare, Distance, read_compare
+from chainrule_engine.grading.comparison import Compare, read_compare
+from chainrule_engine.grading.distances import NEVER, Distance
 from chainrule_engine.grading.fields import Reader
 
 MATRIX = json.loads((Path(__file__).parents[1] / "data" / "tolerance_matrix.json").read_text())
@@ -29,7 +30,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "torch.assert_close float64 (1e-7,1e-7)": PRESETS["torch64"],
     "torch.assert_close float32 (1.3e-6,1e-5)": PRESETS["torch32"],
     "math.isclose (1e-9,0)": {"mode": "isclose", "rtol": 1e-9, "atol": 0.0},
-    "pytest.approx (1e-6,1e-12)": {"mode": "isclose", "rtol": 1e-6, "atol": 1e-12, "of": "expected"},
+    "pytest.approx (1e-6,1e-12)": {"mode": "isclose", "rtol": 1e-6, "atol": 1e-12, "relative_to": "expected"},
     "PL number-input relabs (1e-2,1e-8)": {"mode": "allclose", "rtol": 1e-2, "atol": 1e-8},
     "PL sigfig digits=2": {"mode": "sigfig", "digits": 2, "equal_nan": True},
     "PL decdig digits=2": {"mode": "decimals", "digits": 2, "equal_nan": True},
@@ -41,7 +42,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     },
     "STACK NumAbsolute 0.05": {"mode": "absolute", "atol": 0.05, "strict": True, "infinity": "never"},
     "DMOJ floats precision=6 (abs or rel)": {
-        "mode": "isclose", "rtol": 1e-6, "atol": 1e-6, "of": "expected", "infinity": "never",
+        "mode": "isclose", "rtol": 1e-6, "atol": 1e-6, "relative_to": "expected", "infinity": "never",
     },
 }  # fmt: skip
 
@@ -307,6 +308,11 @@ def test_presets_are_comparisons(name: str) -> None:
     assert compare(found.to_dict()) == found
 
 
+def test_tolerances_of_zero_are_told() -> None:
+    assert compare({"rtol": 0, "atol": 0}).shown() == {"rtol": 0.0, "atol": 0.0}
+    assert compare({"mode": "ulp", "ulps": 0, "equal_nan": True}).shown() == {"ulps": 0, "equal_nan": True}
+
+
 def test_what_is_left_out() -> None:
     assert compare({}).to_dict().items() >= PRESETS["numbers"].items()
     assert compare({"mode": "sequence"}).to_dict().items() >= PRESETS["loss_history"].items()
@@ -319,6 +325,9 @@ def test_reports_tell_no_right_number(mode: str) -> None:
     shown = compare({"mode": mode, **EXAMPLES[mode]}).shown()
     assert not shown.keys() & {"low", "high", "at_most", "at_least", "values"}
     assert "rtol" in shown or "rtol" not in MODES[mode].settings
+    # A check's entry in a report has members of its own.
+    own = {"id", "number", "title", "of", "score", "max_score", "passed", "visibility", "student", "message", "group"}
+    assert not own & MODES[mode].settings.keys()
 
 
 def test_problems_stop_at_a_page() -> None:

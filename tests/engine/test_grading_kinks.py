@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chainrule_engine import Graph, evaluate
 from chainrule_engine.grading import grade, read_task
-from chainrule_engine.grading.kinks import MAX_CORNERS, admissible_gradients, kinks_of
+from chainrule_engine.grading.kinks import MAX_CORNERS, Kinks, find_kinks
 from chainrule_engine.training import train
 
 KINKED = ("relu", "abs", "max", "min")
@@ -31,6 +31,14 @@ def kinked_graphs(draw: st.DrawFn, points: int | None = None, most: int = 8) -> 
         arity = 1 if op in ("relu", "abs", "neg") else 2
         nodes.append({"id": f"n{k}", "op": op, "args": [draw(st.sampled_from(known)) for _ in range(arity)]})
     return {"inputs": inputs, "nodes": nodes, "output": nodes[-1]["id"]}
+
+
+def kinks(graph: Graph, seeds: Any) -> Kinks:
+    return find_kinks(graph, seeds, evaluate(graph, seeds=seeds).all_gradients)
+
+
+def admissible(graph: Graph, seeds: Any) -> dict[str, list[tuple[float, float]]]:
+    return kinks(graph, seeds).admissible
 
 
 def chosen_gradients(graph: dict[str, Any]) -> dict[str, list[float]]:
@@ -73,7 +81,7 @@ def chosen_gradients(graph: dict[str, Any]) -> dict[str, list[float]]:
 @settings(deadline=None)
 @given(kinked_graphs())
 def test_every_choice_lies_between_the_ends_and_the_ends_are_choices(graph: dict[str, Any]) -> None:
-    intervals = admissible_gradients(Graph.from_dict(graph), None)
+    intervals = admissible(Graph.from_dict(graph), None)
     convention = evaluate(Graph.from_dict(graph)).all_gradients
     for name, gradients in chosen_gradients(graph).items():
         ((low, high),) = intervals.get(name, [(convention[name], convention[name])])
@@ -86,8 +94,8 @@ def test_every_choice_lies_between_the_ends_and_the_ends_are_choices(graph: dict
 def test_intervals_hold_the_corners(graph: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chainrule_engine.grading.kinks.MAX_CORNERS", 0)
-        wide = admissible_gradients(Graph.from_dict(graph), None)
-    for name, [(low, high)] in admissible_gradients(Graph.from_dict(graph), None).items():
+        wide = admissible(Graph.from_dict(graph), None)
+    for name, [(low, high)] in admissible(Graph.from_dict(graph), None).items():
         ((lower, higher),) = wide[name]
         assert lower <= low <= high <= higher
 
@@ -95,10 +103,10 @@ def test_intervals_hold_the_corners(graph: dict[str, Any]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(kinked_graphs(points=3, most=5))
 def test_points_of_a_batch_stand_for_themselves(graph: dict[str, Any]) -> None:
-    together = admissible_gradients(Graph.from_dict(graph), None)
+    together = admissible(Graph.from_dict(graph), None)
     alone = [{**graph, "inputs": {name: column[p] for name, column in graph["inputs"].items()}} for p in range(3)]
     for p, single in enumerate(alone):
-        intervals = admissible_gradients(Graph.from_dict(single), None)
+        intervals = admissible(Graph.from_dict(single), None)
         convention = evaluate(Graph.from_dict(single)).all_gradients
         for name in together:
             assert together[name][p] == intervals.get(name, [(convention[name],) * 2])[0]
@@ -109,35 +117,48 @@ def test_more_kinks_than_corners() -> None:
     count = MAX_CORNERS + 4
     program = "\n".join(["y0 = relu(x)", *(f"y{k} = y{k - 1} + relu(x)" for k in range(1, count))])
     graph = Graph.from_dict({"inputs": {"x": 0.0}, "program": program})
-    assert len(kinks_of(graph, None)) == count
-    assert admissible_gradients(graph, None)["x"] == [(0.0, float(count))]
+    assert len(kinks(graph, None).nodes) == count
+    assert admissible(graph, None)["x"] == [(0.0, float(count))]
     # Both shares of a tie of one number with itself are 1 together, which intervals do not know.
     ties = "\n".join(["y0 = x*1", *(f"y{k} = max(y{k - 1}, y{k - 1})" for k in range(1, count))])
     graph = Graph.from_dict({"inputs": {"x": 1.0}, "program": ties})
-    ((low, high),) = admissible_gradients(graph, None)["x"]
+    ((low, high),) = admissible(graph, None)["x"]
     assert low <= 1.0 <= high
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_CORNER_VISITS", 1), ("MAX_VISITS", 60)])
+def test_large_graphs_take_less_work(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    graph = Graph.from_dict({"inputs": {"x": [0.0] * 10}, "program": "y = relu(x) - relu(x)*2 + max(x, x)"})
+    exact = admissible(graph, None)["x"]
+    assert exact == [(-1.0, 2.0)] * 10
+    monkeypatch.setattr(f"chainrule_engine.grading.kinks.{limit}", value)
+    less = admissible(graph, None)["x"]
+    if limit == "MAX_CORNER_VISITS":
+        assert less == [(-2.0, 3.0)] * 10
+    else:
+        assert (less[0], less[-1]) == ((-1.0, 2.0), (1.0, 1.0))
 
 
 def test_seeds_and_other_outputs() -> None:
     graph = Graph.from_dict({"inputs": {"x": 0.0}, "program": "y = relu(x)\nz = abs(x)", "output": ["y", "z"]})
-    assert admissible_gradients(graph, {"y": 2.0}) == {"x": [(0.0, 2.0)]}
-    assert admissible_gradients(graph, None) == {"x": [(-1.0, 2.0)]}
-    assert kinks_of(graph, {"y": 2.0}) == ["y"]
+    assert admissible(graph, {"y": 2.0}) == {"x": [(0.0, 2.0)]}
+    assert admissible(graph, None) == {"x": [(-1.0, 2.0)]}
+    assert kinks(graph, {"y": 2.0}).nodes == ["y"]
     batch = Graph.from_dict({"inputs": {"x": [0.0, 1.0]}, "program": "y = relu(x)"})
-    assert admissible_gradients(batch, {"y": [3.0, 1.0]}) == {"x": [(0.0, 3.0), (1.0, 1.0)]}
+    assert admissible(batch, {"y": [3.0, 1.0]}) == {"x": [(0.0, 3.0), (1.0, 1.0)]}
 
 
 def test_what_stops_gradients_stops_choices() -> None:
     graph = Graph.from_dict({"inputs": {"x": 0.0}, "program": "y = stop_gradient(relu(x)) + where(x > 0, relu(x), x)"})
-    assert admissible_gradients(graph, None) == {}
-    assert kinks_of(graph, None) == []
+    assert admissible(graph, None) == {}
+    assert kinks(graph, None).nodes == []
 
 
 def test_selective_operations_among_intervals() -> None:
     lines = ["k = relu(x)", *(f"k{i} = relu(x)" for i in range(MAX_CORNERS)), "t = k"]
     program = "\n".join([*lines, "t = t + " + " + ".join(f"k{i}" for i in range(MAX_CORNERS)), "y = where(c, t, x)"])
     graph = Graph.from_dict({"inputs": {"x": 0.0, "c": 1.0}, "program": program, "output": "y"})
-    assert admissible_gradients(graph, None)["x"] == [(0.0, MAX_CORNERS + 1.0)]
+    assert admissible(graph, None)["x"] == [(0.0, MAX_CORNERS + 1.0)]
 
 
 # ------------------------------------------------------------------------------------------------ as checks use it
@@ -166,6 +187,24 @@ def test_kinks_of_a_batch() -> None:
     assert score(graph, {"gradients": {"x": [0.7, 1.0, 0.0]}}) == 1
     assert score(graph, {"gradients": {"x": [0.7, 0.7, 0.0]}}) == 0
     assert score(graph, {"gradients": {"x": [0.7, 1.0, 0.0]}}, kink="zero") == 0
+
+
+def test_the_staff_sees_what_is_admissible() -> None:
+    graph = {"inputs": {"x": 0.0, "y": 1.0}, "program": "z = relu(x) + y*y"}
+    checks = [
+        {"of": "gradients.x", "id": "x"},
+        {"of": ["gradients.x", "gradients.y"], "id": "both"},
+        {"of": "gradients.y", "id": "y"},
+        {"of": "gradients.x", "id": "zero", "kink": "zero"},
+    ]
+    report = grade(read_task({"evaluation": {"graph": graph}, "checks": checks}), {"gradients": {"x": 0.5}})
+    staff = report.to_dict("staff")["staff"]["checks"]
+    assert staff["x"]["interval"] == [0.0, 1.0]
+    assert staff["x"]["expected"] == 0.0
+    assert staff["x"]["abs_err"] == 0.0
+    assert staff["both"]["interval"] == [[0.0, 1.0], None]
+    assert "interval" not in staff["y"]
+    assert "interval" not in staff["zero"]
 
 
 def test_the_answer_that_is_no_number_is_not_admissible() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 from copy import deepcopy
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule_engine
+from chainrule_engine import grading
 from chainrule_engine.errors import MAX_PROBLEMS, EngineError, LimitExceeded
-from chainrule_engine.grading import Task, TaskError, canonical, lint, read_task, right_answers
+from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task, right_answers
 from chainrule_engine.grading.tasks import Feedback
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
@@ -54,6 +56,12 @@ def refused(data: object, **limits: Any) -> list[tuple[tuple[str | int, ...], st
     return [(problem.path, problem.detail) for problem in caught.value.problems]
 
 
+def test_the_example_of_the_package() -> None:
+    found = doctest.testmod(grading)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
 # ---------------------------------------------------------------------------------------------- what is left out
 
 
@@ -88,6 +96,26 @@ def test_titles_and_ids() -> None:
     assert [check.title for check in found.checks] == ["value of c", "jacobian.L.a", "gradients.a, gradients.b"]
     several = task({"of": "value"}, {"of": "gradients.a"}, graph={**GRAPH, "output": ["c", "L"]})
     assert [check.title for check in several.checks] == ["value", "gradient of a"]
+
+
+def test_bounds_of_numbers() -> None:
+    found = refused({"training": {**TRAINING, "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 1}}})
+    assert found == [(("training", "optimizer", "momentum"), "this is less than 1.0")]
+    found = refused({**GOOD, "checks": [{"of": "value"}] * 1001})
+    assert found == [(("checks",), "the checks: 1,000 at most, and these are 1,001")]
+
+
+def test_the_longest_ids() -> None:
+    a, b = "a" * 200, "b" * 200
+    found = task(graph={"inputs": {a: 1.0}, "nodes": [{"id": b, "op": "neg", "args": [a]}]})
+    assert found.checks[1].title == f"∂{b}/∂{a}"
+    assert read_task(found.to_dict()).checks == found.checks
+
+
+def test_what_a_task_costs() -> None:
+    assert task().cost < task(graph={"inputs": {"x": [1.0] * 100}, "program": "x*x"}).cost
+    assert task({"of": "value"}).cost_each < task().cost_each
+    assert task(training=TRAINING).cost_each > task({"of": "loss_history"}, training=TRAINING).cost_each
 
 
 def test_ids_with_dots_are_found() -> None:
@@ -131,7 +159,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({**GOOD, "training": TRAINING}, (), "not both"),
     ({**GOOD, "chekcs": []}, ("chekcs",), "did you mean checks"),
     ({**GOOD, "id": 7}, ("id",), "is a string"),
-    ({**GOOD, "title": "x" * 201}, ("title",), "200"),
+    ({**GOOD, "title": "x" * 501}, ("title",), "500"),
     ({**GOOD, "title": "a\nb"}, ("title",), "printable"),
     ({**GOOD, "engine": "latest"}, ("engine",), "0.1"),
     ({**GOOD, "engine": "99.0"}, ("engine",), "pinned"),
@@ -143,17 +171,17 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"evaluation": {"graph": GRAPH, "seeds": [1.0]}}, ("evaluation", "seeds"), "object"),
     ({"evaluation": {"graph": GRAPH, "derivative": "hvp"}}, ("evaluation", "derivative"), "unknown field"),
     ({"training": []}, ("training",), "is an object"),
-    ({"training": {"model": {}}}, ("training",), "no specification"),
+    ({"training": {"model": {}}}, ("training",), "steps is missing"),
     ({"training": {**TRAINING, "data": FAULTY}}, ("training", "data", "inputs", 0), "2 inputs"),
-    ({**GOOD, "checks": {}}, ("checks",), "is a list"),
-    ({**GOOD, "checks": []}, ("checks",), "1 at least"),
+    ({**GOOD, "checks": {}}, ("checks",), "a list is needed"),
+    ({**GOOD, "checks": []}, ("checks",), "must be 1 at least"),
     ({**GOOD, "checks": [3]}, ("checks", 0), "is an object"),
     ({**GOOD, "checks": [{}]}, ("checks", 0), "say in `of`"),
     (with_check(of=3), ("checks", 0, "of"), "string"),
     (with_check(of="gradients.zz"), ("checks", 0, "of"), "no quantity"),
     (with_check(of="loss_history"), ("checks", 0, "of"), "no quantity"),
     (with_check(of="value.a"), ("checks", 0, "of"), "no quantity"),
-    (with_check(of=[]), ("checks", 0, "of"), "1 at least"),
+    (with_check(of=[]), ("checks", 0, "of"), "must be 1 at least"),
     (with_check(of=["value"]), ("checks", 0), "needs an id"),
     (with_check(of=["value", "value"], id="x"), ("checks", 0, "of", 1), "already"),
     (with_check(id=""), ("checks", 0, "id"), "printable"),
@@ -175,7 +203,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     (with_check(follow_through=2), ("checks", 0, "follow_through"), "at most"),
     (with_check(requires=["zz"]), ("checks", 0, "requires", 0), "no check"),
     (with_check(requires=["value"]), ("checks", 0, "requires"), "circle"),
-    (with_check(requires="value"), ("checks", 0, "requires"), "is a list"),
+    (with_check(requires="value"), ("checks", 0, "requires"), "a list is needed"),
     (with_check(group="g"), ("checks", 0, "group"), "no group"),
     (with_check(number=1.1), ("checks", 0, "number"), "string"),
     (with_check(weight=1), ("checks", 0, "weight"), "unknown field"),
@@ -185,6 +213,7 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({**GOOD, "groups": [{"id": "g"}]}, ("groups", 0), "no check"),
     ({**with_check(group="g"), "groups": [{"id": "g"}, {"id": "g"}]}, ("groups", 1, "id"), "before"),
     ({**with_check(group="g", points=0), "groups": [{"id": "g", "points": 2}]}, ("groups", 0, "points"), "nothing"),
+    ({**with_check(group="g"), "groups": [{"id": "g", "points": 0}]}, ("groups", 0, "points"), "more than 0"),
     ({**with_check(points=0.5), "rounding": "floor"}, ("rounding",), "whole"),
     ({**with_check(points=0.5), "rounding": "largest_remainder"}, ("checks", 0, "points"), "whole"),
     (
@@ -193,6 +222,9 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
         "leave cap out",
     ),
     ({**GOOD, "rounding": "up"}, ("rounding",), "floor"),
+    ({**GOOD, "groups": 0}, ("groups",), "a list is needed"),
+    (with_check(bands=[]), ("checks", 0, "bands"), "at least"),
+    ({**GOOD, "feedback": {"attempts": ""}}, ("feedback", "attempts"), "a list is needed"),
     ({**GOOD, "diagnose": "yes"}, ("diagnose",), "true or false"),
     ({**GOOD, "feedback": "none"}, ("feedback",), "pass_fail"),
     ({**GOOD, "feedback": 3}, ("feedback",), "pass_fail"),
@@ -214,6 +246,8 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({"training": TRAINING, "checks": [{"of": "parameters.layers.2"}]}, ("checks", 0, "of"), "no quantity"),
     ({"training": TRAINING, "checks": [{"of": "parameters.layers.x"}]}, ("checks", 0, "of"), "no quantity"),
     ({"training": TRAINING, "checks": [{"of": "parameters.layers.0.biases.0.0"}]}, ("checks", 0, "of"), "no quantity"),
+    ({"training": TRAINING, "checks": [{"of": "metrics"}]}, ("checks", 0, "of"), "no quantity"),
+    ({"training": CURVE, "checks": [{"of": "predictions"}]}, ("checks", 0, "of"), "no quantity"),
     ({"training": TRAINING, "checks": [{"of": "metrics.accuracy"}]}, ("checks", 0, "of"), "no quantity"),
 ]  # fmt: skip
 
@@ -287,8 +321,6 @@ def test_whatever_is_sent_is_read_or_refused(data: object) -> None:
     assert found.checks
 
 
-# -------------------------------------------------------------------------------------------- the same once more
-
 RICH: dict[str, Any] = {
     "id": "q1",
     "title": "Backprop by hand",
@@ -304,6 +336,118 @@ RICH: dict[str, Any] = {
     "feedback": {"level": "full", "attempts": [{"from": 1, "level": "pass_fail"}, {"from": 3, "level": "hint"}]},
     "diagnose": False,
 }  # fmt: skip
+#: And what goes with none of that.
+ROUNDED: dict[str, Any] = {
+    **GOOD,
+    "checks": [
+        {"of": "value", "points": 2, "group": "g", "compare": {"mode": "any_of", "values": [1, 2.5]}},
+        {"of": "gradients.a", "group": "g", "compare": {"mode": "isclose", "rtol": 0.01, "atol": 0}},
+        {"id": "d", "of": ["gradients.a", "gradients.b"], "compare": {"mode": "direction"}, "number": "2"},
+    ],
+    "groups": [{"id": "g", "points": 6}],
+    "rounding": "largest_remainder",
+    "feedback": "pass_fail",
+}
+
+FULL_TRAINING: dict[str, Any] = {
+    **TRAINING,
+    "model": {**TRAINING["model"], "activation": ["tanh", "relu"], "output_activation": None},
+    "loss": {"name": "squared_error", "reduction": "mean", "l2": 0},
+    "optimizer": {"name": "sgd", "learning_rate": {"schedule": "linear", "start": 1, "end": 0.1}, "momentum": 0.5},
+    "batch_size": 1,
+    "batch_seed": 3,
+    "target_loss": None,
+    "metrics": ["accuracy"],
+}
+GIVEN_TRAINING: dict[str, Any] = {
+    **TRAINING,
+    "model": {
+        "inputs": 2,
+        "layers": [1],
+        "parameters": {"layers": [{"weights": [[1, -2]], "biases": [0]}]},
+    },
+    "data": {"inputs": [[1, 2], [3, 4]], "targets": [[1], [0]]},
+}
+
+
+def places(data: Any) -> list[tuple[str | int, ...]]:
+    """The paths of everything inside."""
+    found: list[tuple[str | int, ...]] = []
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
+    while todo:
+        path, entry = todo.pop()
+        found.append(path)
+        if isinstance(entry, dict):
+            todo += [((*path, name), inner) for name, inner in entry.items()]
+        elif isinstance(entry, list):
+            todo += [((*path, place), inner) for place, inner in enumerate(entry)]
+    return found
+
+
+@st.composite
+def faulty(draw: st.DrawFn, sound: list[Any]) -> Any:
+    """One of these in which something has been put in another's place."""
+    data = deepcopy(draw(st.sampled_from(sound)))
+    path = draw(st.sampled_from(places(data)))
+    junk = draw(json_values | st.sampled_from([-1, 0, 0.5, 10**30, 3, "sgd", "g", "value", {}, [], [[]], [None]]))
+    if not path:
+        return junk
+    place = data
+    for step in path[:-1]:
+        place = place[step]
+    if isinstance(place, dict) and draw(st.booleans()):
+        del place[path[-1]]
+    else:
+        place[path[-1]] = junk
+    return data
+
+
+@settings(max_examples=400, deadline=None)
+@given(faulty([FULL_TRAINING, GIVEN_TRAINING, CURVE]))
+def test_a_training_is_refused_or_runs(data: Any) -> None:
+    try:
+        found = read_task({"training": data}, max_nodes=100, max_work=10**4)
+    except EngineError:
+        return
+    assert grade(found, right_answers(found)).max_score == 2
+
+
+@settings(max_examples=400, deadline=None)
+@given(faulty([RICH, ROUNDED, {"training": CURVE, "checks": [{"of": "loss_history", "credit": "prefix"}]}]))
+def test_a_task_is_refused_or_grades(data: Any) -> None:
+    try:
+        found = read_task(data, max_nodes=100, max_work=10**4)
+    except EngineError:
+        return
+    report = grade(found, right_answers(found), diagnose=False)
+    assert report.outcome == "graded"
+    again = read_task(json.loads(json.dumps(found.to_dict())))
+    assert again.digest == found.digest
+    assert grade(again, right_answers(again), diagnose=False).to_dict("staff") == report.to_dict("staff")
+
+
+@pytest.mark.parametrize("data", [FULL_TRAINING, GIVEN_TRAINING, TRAINING, CURVE])
+def test_trainings_are_read(data: dict[str, Any]) -> None:
+    found = read_task({"training": data})
+    assert found.training == data
+    assert grade(found, right_answers(found)).fraction == 1
+    assert read_task({"training": found.training}).digest == found.digest
+
+
+def test_whole_numbers_in_data_are_float64() -> None:
+    decimals = {"inputs": [[1.0, 2.0], [3.0, 4.0]], "targets": [[1.0], [0.0]]}
+    assert (
+        read_task({"training": {**GIVEN_TRAINING, "data": decimals}}).digest
+        == read_task({"training": GIVEN_TRAINING}).digest
+    )
+
+
+def test_too_many_parameters() -> None:
+    wide = {**TRAINING, "model": {"inputs": 2, "layers": [10_000, 10_000, 1]}}
+    assert refused({"training": wide})[0][0] == ("training", "model", "layers")
+
+
+# -------------------------------------------------------------------------------------------- the same once more
 
 
 @pytest.mark.parametrize("data", [RICH, GOOD, {"training": TRAINING}, {"training": CURVE, "rounding": "floor"}])
@@ -367,6 +511,8 @@ def test_a_good_task_has_nothing_questionable() -> None:
         ({"of": "value", "compare": {"mode": "threshold", "at_most": 3}}, GRAPH, "do not pass"),
         ({"of": "value"}, {"inputs": {"a": -1.0}, "program": "b = log(a)"}, "equal_nan"),
         ({"of": "gradients.x"}, KINKED, "at a kink"),
+        ({"of": "value"}, {"inputs": {"a": 1e-4}, "program": "a*a"}, "0 would be right"),
+        ({"of": "gradients.b", "compare": {"mode": "absolute", "atol": 30}}, GRAPH, "0 would be right"),
     ],
 )  # fmt: skip
 def test_what_is_questionable(check: dict[str, Any], graph: dict[str, Any], word: str) -> None:

@@ -274,4 +274,4 @@ def test_other_numbers_are_not(text):
 def test_every_rounding_is_known(number, count):
     for text in (f"{number:.{count}g}", f"{number:.{count - 1}e}", repr(number)):
         if len(text.partition("e")[0].replace(".", "").strip("0")) >= 2:
-            assert leaks(f"about {text} or so", [number]) == [text.partition("e")[0]]
+            assert text.partition("e")[0] in leaks(f"about {text} or so", [number])

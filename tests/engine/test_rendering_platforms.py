@@ -90,6 +90,25 @@ def test_the_exit_status_tells_of_the_grader_alone(form, status):
             assert render(case(name), form, **OPTIONS.get(form, {})).exit_status == 0, name
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_no_report_of_the_staffs_is_refused(form):
+    student = {name: entry for name, entry in case("full").items() if name != "staff"}
+    for data in ({}, {"schema": "chainrule.report/2", "staff": {}}, student):
+        with pytest.raises(RenderingError, match=r"no chainrule\.report/1 of the staff audience") as caught:
+            render(data, form, **OPTIONS.get(form, {}))
+        assert caught.value.problems[0].path == ()
+
+
+def test_no_points_are_not_all_points():
+    nothing = report(check("a", 0, 0, passed=False))
+    assert loaded(nothing, "xqueue")["correct"] is False
+    assert text(nothing, "inginious").startswith("feedback-result failed")
+    assert text(nothing, "mugrade") == '{"correct": false}'
+    assert text(report(check("a", 0, 0, passed=True)), "mugrade") == '{"correct": true}'
+    for form in FORMATS:
+        render(nothing, form, **OPTIONS.get(form, {}))
+
+
 def test_options_are_checked():
     for options, path, words in [
         ({"pointz": 3}, ("options", "pointz"), "did you mean points"),
@@ -141,7 +160,7 @@ def test_gradescope_hides_tests_by_itself_and_students_are_told_where_they_stand
     results = loaded("hidden", "gradescope")
     assert [test["visibility"] for test in results["tests"]] == [*VISIBILITIES[:4], "hidden"]
     assert results["score"] == 3
-    assert results["output"] == "1 of the 1 tests shown at once are passed. 4 more are not shown yet."
+    assert results["output"] == "Tests shown at once: 1 of 1 passed. Others, shown later or never: 4."
     assert results["tests"][1]["output"] == "not correct\nsecret of b"
     assert loaded("partial", "gradescope")["output"].startswith("1.5 of 4 points.")
 
@@ -510,6 +529,11 @@ def test_shares_are_whole_and_make_up_the_total(weights, total):
         assert math.floor(exact) <= part <= math.ceil(exact)
 
 
+def test_what_finds_no_room_under_the_caps_is_left_out():
+    """The points of a group may be more than its checks'."""
+    assert share(5, [1, 0], [2, 9]) == [2, 0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=8), st.integers(1, 40))
 def test_no_share_is_above_its_cap_and_nothing_comes_of_nothing(pairs, points):
     scores, maxima = zip(*((min(pair), pair[1]) for pair in pairs), strict=True)
@@ -552,6 +576,8 @@ def test_long_texts_and_lists_are_cut():
     data = report(check("a", 0, message="x" * 10**6, student=list(range(10_000))))
     assert len(text(data, "gradescope")) < 5000
     assert "[0, 1, 2, 3, 4, …] (10000 numbers)" in json.dumps(loaded(data, "coderunner"), ensure_ascii=False)
+    named = report(check("a", of="parameters", student={"w": 1.0, "b": [2.0]}))
+    assert "2 values" in text(named, "coderunner")
 
 
 def test_hostile_texts_are_one_line():

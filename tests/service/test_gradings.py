@@ -6,18 +6,23 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import sqlite3
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.service.queued import until
 
-from chainrule_engine.grading import canonical, read_task
+from chainrule_engine.exercises import generate
+from chainrule_engine.grading import canonical, grade, read_task
 from chainrule_engine.rendering import FORMATS
-from chainrule_service import grading, runner
+from chainrule_service import grading_jobs, grading_reading, runner
 from chainrule_service.app import create_app
-from chainrule_service.database import Database
+from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.grading_schemas import EXAMPLE
+from chainrule_service.gradings import Gradings
 from chainrule_service.keys import SCOPES, Keys
 from chainrule_service.settings import Settings
 from chainrule_service.training import NETWORK_EXAMPLE
@@ -215,14 +220,39 @@ def test_a_training_is_graded_too(call):
 def test_the_second_submission_of_a_task_reads_and_computes_nothing(call, monkeypatch):
     reads = []
     monkeypatch.setattr(
-        grading, "read_task", lambda *a, _read=grading.read_task, **k: reads.append(1) or _read(*a, **k)
+        grading_reading, "read_task", lambda *a, _read=grading_reading.read_task, **k: reads.append(1) or _read(*a, **k)
     )
     task = entries(title="read once")
-    tasks = [grading.read_task_cached(task, Settings()) for _ in range(2)]
+    bounds = grading_reading.Bounds(Settings(), lambda _: contextlib.nullcontext())
+    tasks = [grading_reading.read_task_cached(task, bounds) for _ in range(2)]
     assert tasks[0] is tasks[1]
     for name in "abc":
         call(PATH, submission(name, task=task, store=False))
     assert reads == [1]
+
+
+def test_many_threads_grade_one_task_as_one_does(app):
+    """What a task computes when it is first asked for, many ask for at once."""
+    exercise = generate(11, nodes=12, inputs=4)
+    names, wrong = list(exercise["inputs"]), range(24)
+
+    def body(title, number):
+        answers = {"value": number, "gradients": {name: number + place for place, name in enumerate(names)}}
+        return {"task": {"title": title, "evaluation": {"graph": exercise}}, "answers": answers, "store": False}
+
+    def ask(number):
+        return app.test_client().post(f"{PATH}?audience=staff", json=body("threads", number)).json
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            together = list(threads.map(ask, wrong))
+    finally:
+        sys.setswitchinterval(interval)
+    for number, report in zip(wrong, together, strict=True):
+        alone = grade(read_task(body("threads", number)["task"]), body("threads", number)["answers"])
+        assert report == json.loads(canonical(alone.to_dict("staff")))
 
 
 def test_limits_are_part_of_what_is_remembered(call, call_with):
@@ -389,7 +419,7 @@ def test_a_list_can_be_kept_to_some(own):
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [("outcome=great", "outcome"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("task=", "task"),
-     ("submission=a%00b", "submission"), ("submission=" + "x" * 201, "submission"), ("colour=1", "colour")],
+     ("submission=a%00b", "submission"), ("submission=" + "x" * 501, "submission"), ("colour=1", "colour")],
 )  # fmt: skip
 def test_bad_parameters_of_a_list(call, query, parameter):
     assert call(f"{PATH}?{query}", status=422)["errors"][0]["parameter"] == parameter
@@ -530,7 +560,9 @@ def test_who_somebody_is_has_no_place_here(call, member):
     assert "have no place here" in fault["detail"]
 
 
-@pytest.mark.parametrize("identity", ["ada@example.com", " ", 7, "", "x" * 201, "a\nb", "a\x00", ["s"], True])
+@pytest.mark.parametrize(
+    "identity", ["ada@example.com", " ", 7, "", "x" * 201, "a\nb", "a\x00", "a\u202eb", ["s"], True]
+)
 def test_an_id_is_opaque_text(call, identity):
     if identity == " ":
         call(PATH, EXAMPLE | {"submission": {"id": identity}, "store": False})
@@ -567,6 +599,8 @@ def test_a_submission_may_be_left_out_or_null_in_its_parts(call):
         ),
         ({"submission_values": 3}, "", EXAMPLE, "#/answers"),
         ({"grading_work": 10}, "", EXAMPLE, "#"),
+        ({"answer_numbers": 20}, "", EXAMPLE, "#"),
+        ({"answer_numbers": 60}, "/batch", {"items": [EXAMPLE] * 2}, "#"),
         ({"nodes": 2}, "", EXAMPLE, "#/task/evaluation/graph/program"),
     ],
 )
@@ -578,7 +612,40 @@ def test_limits(call_with, limits, path, body, pointer):
 def test_a_long_training_is_no_task_for_a_request(call_with):
     body = {"task": {"training": NETWORK_EXAMPLE | {"steps": 100_000}}, "answers": {}}
     problem = call_with(limits={"grading_work": 100_000})(PATH, body, 422)
-    assert problem["errors"][0]["pointer"].startswith("#/task/training")
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("grading_work", "#/task/training/steps")
+
+
+def test_histories_of_very_many_steps_are_too_much_together(call_with):
+    task = {"training": NETWORK_EXAMPLE | {"steps": 400}, "diagnose": False}
+    body = {"task": task, "submissions": [{"answers": {"loss_history": [1.0]}}] * 3, "store": False}
+    call = call_with(limits={"answer_numbers": 2_000})
+    assert call(f"{PATH}/batch", body | {"submissions": body["submissions"][:1]})["data"][0]["report"]
+    assert call(f"{PATH}/batch", body, 422)["limit"] == "answer_numbers"
+    problem = call("/v1/jobs", {"type": "grading", "spec": body}, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("answer_numbers", "#/spec")
+
+
+def test_a_job_may_train_for_longer(call_with):
+    task = {"training": NETWORK_EXAMPLE | {"steps": 2_000}}
+    spec = {"task": task, "submissions": [{"answers": {"loss_history": [1.0]}}]}
+    call = call_with(limits={"grading_work": 1_000})
+    call(PATH, {"task": task, "answers": {}}, 422)
+    job = call("/v1/jobs", {"type": "grading", "spec": spec}, 201)
+    assert job["result"]["data"][0]["report"]["outcome"] == "graded"
+    call = call_with(limits={"job_work": 1_000})
+    problem = call("/v1/jobs", {"type": "grading", "spec": spec}, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("job_work", "#/spec/task/training/steps")
+
+
+def test_what_is_remembered_of_a_task_costs_nothing(keyed):
+    def left(answer):
+        return int(re.search(r'"work";r=(\d+)', answer.headers["RateLimit"])[1])
+
+    exercise = generate(5, nodes=40, inputs=4)
+    key, body = keyed.key(limits={"work_per_day": 10**6}), {"task": {"evaluation": {"graph": exercise}}, "answers": {}}
+    first, second, third = (left(keyed.call("POST", PATH, key, 200, body | {"store": False})) for _ in range(3))
+    assert 10**6 - first > 10 * (first - second)
+    assert first - second == pytest.approx(second - third, abs=20)  # some comes back meanwhile
 
 
 # --------------------------------------------------------------------------------------------- a database away
@@ -639,8 +706,10 @@ def test_a_job_of_gradings_is_checked_as_a_batch_is(call):
 def test_a_job_that_is_interrupted_goes_on_where_it_was(queue, monkeypatch):
     """Given back after each submission, it comes to the same result, and none is graded twice."""
     graded = []
-    monkeypatch.setattr(grading, "_CHUNK_SECONDS", 0.0)
-    monkeypatch.setattr(grading, "grade_one", lambda entry, _one=grading.grade_one: graded.append(entry) or _one(entry))
+    monkeypatch.setattr(grading_jobs, "_CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(
+        grading_jobs, "grade_one", lambda entry, _one=grading_jobs.grade_one: graded.append(entry) or _one(entry)
+    )
     job = queue.call("/v1/jobs", {"type": "grading", "spec": BATCH}, 202, headers={"Prefer": "respond-async"})
     stop = threading.Event()
     stop.set()
@@ -653,4 +722,23 @@ def test_a_job_that_is_interrupted_goes_on_where_it_was(queue, monkeypatch):
         job = until(lambda: (j := queue.call(f"/v1/jobs/{job['id']}"))["state"] == "succeeded" and j, "it ends")
     assert len(graded) == 6
     assert job["result"] == queue.call(f"{PATH}/batch", BATCH)
+    assert len(queue.call(PATH)["data"]) == 6
+
+
+def test_a_job_whose_reports_cannot_be_recorded_is_done_again(queue, monkeypatch):
+    record, away = Gradings.record, [True]
+
+    def recorded(*arguments):
+        if away.pop() if away else False:
+            raise DatabaseUnavailable("for a moment")
+        return record(*arguments)
+
+    monkeypatch.setattr(Gradings, "record", recorded)
+    job = queue.call("/v1/jobs", {"type": "grading", "spec": BATCH}, 202, headers={"Prefer": "respond-async"})
+    claim = queue.store.claim("worker:1", 0.1)
+    assert runner.run(claim, queue.store, queue.service.settings, threading.Event()) == runner.LOST
+    assert queue.call(f"/v1/jobs/{job['id']}")["result"] is None
+    with queue.working():
+        job = until(lambda: (j := queue.call(f"/v1/jobs/{job['id']}"))["state"] == "succeeded" and j, "it ends")
+    assert job["attempts"] == 2
     assert len(queue.call(PATH)["data"]) == 6

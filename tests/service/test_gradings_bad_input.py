@@ -71,7 +71,7 @@ def test_over_long_bodies(call_with, path):
         ({"task": EXAMPLE["task"] | {"checks": [{"of": "value", "points": -1}]}}, "#/task/checks/0/points"),
         ({"task": EXAMPLE["task"] | {"feedback": "everything"}}, "#/task/feedback"),
         ({"task": EXAMPLE["task"] | {"engine": "7.3"}}, "#/task/engine"),
-        ({"task": EXAMPLE["task"] | {"title": "x" * 201}}, "#/task/title"),
+        ({"task": EXAMPLE["task"] | {"title": "x" * 501}}, "#/task/title"),
         ({"task": EXAMPLE["task"] | {"id": "a\x00b"}}, "#/task/id"),
         ({"submission": None}, "#/submission"),
         ({"submission": []}, "#/submission"),

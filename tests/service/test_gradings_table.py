@@ -12,9 +12,14 @@ import sqlalchemy as sql
 from tests.service.databases import start
 
 from chainrule_engine.grading import Report, grade, read_task
+from chainrule_engine.grading.fields import MAX_TEXT
+from chainrule_engine.grading.grader import MAX_ID
 from chainrule_service.database import Database
 from chainrule_service.gradings import GRADINGS, Grading, Gradings
+from chainrule_service.settings import Settings
+from chainrule_service.store import Store
 from chainrule_service.task_cache import TaskCache
+from chainrule_service.upkeep import _Upkeep
 
 TASK = read_task({"id": "t", "evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x*x"}}})
 OTHER = read_task({"id": "t", "title": "2", "evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x*x"}}})
@@ -125,6 +130,14 @@ def test_text_of_all_kinds_is_kept(gradings):
     assert gradings.page("", 1, submission=strange)[0]["reason"] == strange
 
 
+def test_the_longest_ids_fit(gradings):
+    graph = {"evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x*x"}}}
+    one = report("é" * MAX_ID, 2**53 - 1, read_task({"id": "ü" * MAX_TEXT, "title": "ß" * MAX_TEXT} | graph))
+    gradings.record("k" * 16, [Grading(one, "sha256:" + "f" * 64, "\U0001d6fc" * 1000)])
+    (entry,) = gradings.page("k" * 16, 5, task="ü" * MAX_TEXT, submission="é" * MAX_ID)
+    assert (entry["task"]["id"], entry["submission"]["attempt"]) == ("ü" * MAX_TEXT, 2**53 - 1)
+
+
 def test_the_oldest_are_swept_away(gradings, database):
     old, new = report("old"), report("new")
     gradings.record("", [Grading(old), Grading(new)])
@@ -137,6 +150,17 @@ def test_the_oldest_are_swept_away(gradings, database):
         connection.execute(aged)
     gradings.sweep(90)
     assert [entry["submission"]["id"] for entry in gradings.page("", 5)] == ["new"]
+
+
+def test_the_upkeep_sweeps(database, gradings):
+    gradings.record("", [Grading(report("s"))])
+    with database.transaction() as connection:
+        connection.execute(sql.update(GRADINGS).values(created=GRADINGS.c.created - 3 * 86_400))
+    store = Store(database)
+    _Upkeep(store, Settings(limits={"retention_days": 4}), "host:1").do()
+    assert rows(gradings) == 1
+    _Upkeep(store, Settings(limits={"retention_days": 2}), "host:1").do()
+    assert rows(gradings) == 0
 
 
 def test_a_process_that_dies_after_the_answer_has_recorded_it(tmp_path):

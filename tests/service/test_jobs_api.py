@@ -215,7 +215,8 @@ def test_faults_in_the_parameters_of_a_graph(call, line, parameters):
     ("body", "pointer"),
     [
         ({}, "#/type"),
-        ({"type": "grading", "spec": {}}, "#/type"),
+        ({"type": "tuning", "spec": {}}, "#/type"),
+        ({"type": "grading", "spec": {}}, "#/spec"),
         ({"type": "training"}, "#/spec"),
         ({"type": "training", "spec": None}, "#/spec"),
         ({"type": "training", "spec": []}, "#/spec"),

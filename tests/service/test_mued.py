@@ -149,6 +149,24 @@ def test_feedback_on_each_check(post):
     assert "6" not in wrong["message"]
 
 
+def test_the_whole_answer(post):
+    def item(name, title, pointer, points, message):
+        return {
+            "feedbackId": name,
+            "title": title,
+            "message": message,
+            "awardedPoints": points,
+            "criterion": {"criterionId": name, "name": title},
+            "target": {"artefactType": "OTHER", "locator": {"type": "json-pointer", "pointer": pointer}},
+        }
+
+    assert post(body({"value": -24.0, "gradients": {"a": 5.0}})) == [
+        item("value", "value of y", "/value", 1.0, "Correct."),
+        item("grad.a", "∂y/∂a", "/gradients/a", 0.0, "Not correct."),
+        item("grad.b", "∂y/∂b", "/gradients/b", 0.0, "No answer."),
+    ]
+
+
 SOLUTIONS = [
     {"value": {"graph": GRAPH}},
     {"value": GRAPH},
@@ -530,3 +548,96 @@ def test_the_other_commands(post, service):
     assert docs.mimetype == "text/markdown"
     assert "`answer`" in docs.text
     assert post({}, command="fly")["error"]["message"] == "Unknown command 'fly'."
+
+
+CANARY = {"inputs": {"a": 1.7, "b": -0.9}, "program": "c = a*b\nd = c + a\ny = d*c*tanh(b)"}
+
+
+@pytest.mark.parametrize("level", ["pass_fail", "hint", "full"])
+@pytest.mark.parametrize("factor", [0.0, -1.0, 2.0, 0.5, 1.01, 1.0001, 10.0, 1e6])
+def test_no_answer_to_students_holds_a_right_number(service, post, level, factor):
+    right = service.test_client().post("/v1/evaluations", json={"graph": CANARY}).json
+    expected = {"y": right["value"], **{name: right["gradients"][name] for name in ("a", "b")}}
+    given = {
+        "value": factor * expected["y"], "gradients": {name: factor * expected[name] + 1e-3 for name in ("a", "b")},
+    }  # fmt: skip
+    checks = [
+        {"id": name, "of": of, "points": 1, "compare": {"mode": "allclose", "rtol": 1e-9, "atol": 0.0}}
+        for name, of in (("y", "value"), ("a", "gradients.a"), ("b", "gradients.b"))
+    ]
+    task = {"evaluation": {"graph": CANARY}, "checks": checks, "feedback": level}
+    answers = [
+        post(body(given, solution={"value": task})),
+        post({"response": given, "answer": task, "params": {"cases": [{"answer": given, "feedback": "no"}]}}),
+        post({"response": given["value"], "answer": expected["y"]}),
+    ]
+    text = json.dumps(answers).replace(json.dumps(given["value"]), "")
+    for number in expected.values():
+        assert f"{abs(number):.3f}" not in text
+        assert f"{abs(number):.2g}" not in text.replace("1e-", "")
+
+
+HOSTILE = [
+    None, {}, [], "", 1e308, -1, 0, 2**53, "x" * 1000, True, {"graph": {}}, [[]], {"a": {"a": {}}}, "NaN", "\0", ["a"],
+    1e-320, {"": 0}, "ada@example.org", [1] * 50,
+]  # fmt: skip
+WHOLE = [
+    body(
+        criteria=[{"criterionId": "grad.a", "name": "n", "gradeConfig": {"min": 0, "max": 1, "value": 0}}],
+        configuration={
+            "params": {"mode": "allclose", "rtol": 1e-3, "atol": 0, "task": GRAPH, "feedback": "full", "phase": "due"},
+            "dataPolicy": {"retentionPermission": ["NEVER"]},
+        },
+        preSubmissionFeedback={"enabled": True},
+        submission={"submissionId": "s", "version": 1},
+    ),
+    {
+        "response": RIGHT,
+        "answer": {
+            "evaluation": {"graph": GRAPH, "seeds": {"y": 1}},
+            "checks": [{"id": "v", "of": "value", "points": 1, "bands": [{"within": 1, "credit": 1}]}],
+            "feedback": {"level": "full", "attempts": [{"from": 1, "level": "hint"}]},
+        },
+        "params": {
+            "rtol": 1e-3, "atol": 0,
+            "cases": [
+                {"answer": GRAPH, "feedback": "f", "mark": 1, "params": {"override_eval_feedback": True}},
+                {"answer": 1.0, "feedback": "x"},
+            ],
+        },
+    },
+    {
+        "response": [1.0, 2],
+        "answer": [1, 2],
+        "params": {"mode": "sigfig", "digits": 3, "cases": [{"answer": [1, 2.0], "feedback": "f", "mark": "1"}]},
+    },
+]  # fmt: skip
+
+
+def places(data, path=()):
+    yield path
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from places(value, (*path, key))
+
+
+def with_other(data, path, value):
+    """Return a copy with another value in one place."""
+    if not path:
+        return value
+    copy = dict(data) if isinstance(data, dict) else list(data)
+    copy[path[0]] = with_other(copy[path[0]], path[1:], value)
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "command"), [(WHOLE[0], None), *((data, "eval") for data in WHOLE[1:]), (WHOLE[1], "preview")]
+)
+def test_no_value_in_any_place_makes_it_fail(service, data, command):
+    http = service.test_client()
+    headers = {"command": command} if command else {}
+    for path in places(data):
+        for value in HOSTILE:
+            raw = json.dumps(with_other(data, path, value))
+            answer = http.post("/evaluate", data=raw, content_type="application/json", headers=headers)
+            assert answer.status_code in (200, 400), (path, value, answer.text)

@@ -13,13 +13,14 @@ import urllib.request
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.service.servers import Server
 
 from chainrule_service.app import create_app
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
+from chainrule_service.published import Published
 from chainrule_service.resources.mugrade import MAX_VALUES, matches
 from chainrule_service.settings import Settings
 
@@ -102,6 +103,26 @@ def test_a_test_can_be_sent_again_and_what_was_right_once_stays_so(call_with):
     assert (results["version"], results["values"]) == (1, 2)
     (row,) = results["data"]
     assert (row["key"], row["passed"]) == ("", 1)
+
+
+def test_every_database_keeps_what_was_published(database):
+    published = Published(database)
+    values = [1.0, 1, None, True, "é\0\u2028", {"_encoded_type": "np.ndarray", "data": [[1e-300, -0.0]]}, [], 2**53]
+    first, is_new = published.publish("hw0", "p", values, "somebody")
+    assert is_new
+    again, is_new = published.publish("hw0", "p", json.loads(json.dumps(values)), "somebody else")
+    assert (again, is_new) == (first, False)
+    second, _ = published.publish("hw0", "p", [2.0], "")
+    assert second.seq > first.seq
+    assert published.newest("hw0", "p") == second
+    assert published.newest("hw0", "q") is None
+    kept = published.version(first.seq)
+    assert [(type(value), value) for value in kept.values] == [(type(value), value) for value in values]
+    for test, correct in ((0, True), (1, False), (0, False), (1, True), (2, False)):
+        published.record(first.seq, "one", test, correct)
+    published.record(first.seq, "two", 0, False)
+    published.record(second.seq, "one", 0, False)
+    assert [(row["owner"], row["passed"]) for row in published.results(first.seq)] == [("one", 2), ("two", 0)]
 
 
 # ---------------------------------------------------------------------------------------------------- comparison
@@ -207,9 +228,9 @@ def test_a_submission_that_is_none(send):
 
 @pytest.fixture
 def closed(tmp_path):
-    settings = Settings(data=tmp_path)
-    app = create_app(settings)
-    with contextlib.closing(Database(settings.database)) as database:
+    closed = Settings(data=tmp_path)
+    app = create_app(closed)
+    with contextlib.closing(Database(closed.database)) as database:
         keys = Keys(database)
         made = {scope: keys.create(f"a test of {scope}", [scope]) for scope in ("grade", "staff", "evaluate")}
         yield app.test_client(), made
@@ -238,6 +259,8 @@ def test_the_key_in_the_query_counts_as_the_header_does(closed):
     header = {"Authorization": f"Bearer {texts['staff']}"}
     results = http.get(f"/mugrade/results?{urllib.parse.urlencode(PLACE)}", headers=header).json
     assert [(row["key"], row["passed"]) for row in results["data"]] == [(made["grade"][0].id, 1)]
+    for _ in range(30):  # a missing key is no key that is not good
+        assert post("submit", None, **PLACE).status_code == 401
     # Nowhere else does a key in the query open anything, and it is not taken from the address of another path.
     assert http.get(f"/v1/jobs?user_key={texts['grade']}").status_code == 401
 
@@ -245,8 +268,7 @@ def test_the_key_in_the_query_counts_as_the_header_does(closed):
 @pytest.mark.slow
 def test_no_key_stands_in_the_log(tmp_path):
     with Server(tmp_path, environment={"CHAINRULE_LOG_LEVEL": "debug"}) as server:
-        settings = Settings(data=tmp_path)
-        with contextlib.closing(Database(settings.database)) as database:
+        with contextlib.closing(Database(Settings(data=tmp_path).database)) as database:
             _, key = Keys(database).create("staff", ["staff", "grade"])
 
         def post(what, body, **query):
@@ -267,3 +289,21 @@ def test_no_key_stands_in_the_log(tmp_path):
         secret = key.split("_")[3]
         assert "/mugrade/publish" in server.logged()
         assert secret not in server.logged()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(
+    values,
+    values,
+    st.dictionaries(
+        st.sampled_from(["user_key", "assignment", "problem", "submission_id", "test_case_index", "else"]),
+        st.text(max_size=8),
+    ),
+)
+def test_nothing_makes_it_fail(client, published, value, query):
+    for what in ("publish", "submit", "submit_test"):
+        for asked in (query, PLACE | {"submission_id": "s1", "test_case_index": "0"} | query, PLACE):
+            path = f"/mugrade/{what}?{urllib.parse.urlencode(asked, errors='replace')}"
+            raw = json.dumps(published if what == "publish" else value)
+            answer = client.post(path, data=raw, content_type="application/json")
+            assert answer.status_code in (200, 404, 422), answer.text

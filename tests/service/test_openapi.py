@@ -107,7 +107,7 @@ def test_examples_of_graphs_work(call, graph):
 
 GETS = [
     (path, path) for path, method, operation in OPERATIONS_OF_PATHS
-    if method == "get" and "{" not in path and not any(entry.get("required") for entry in operation.get("parameters", ()))
+    if method == "get" and "{" not in path and not any(part.get("required") for part in operation.get("parameters", ()))
 ]  # fmt: skip
 
 

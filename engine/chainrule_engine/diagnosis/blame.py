@@ -65,9 +65,10 @@ class Following:
             taken[slot] = numbers.values[slot] if wrong else self.values[slot]
         self.rules = form.rules if taken == form.values else form.rules_at(taken)
         self.gradients = [0.0] * form.size
-        self.scale = [0.0] * form.size
+        #: By how much a gradient may be off because those that it follows from were rounded.
+        self._units = [0.0] * form.size
         for output, seed in form.outputs.items():
-            self.gradients[output], self.scale[output] = seed, abs(seed)
+            self.gradients[output] = seed
         for slot in reversed(form.order):
             self._pass_on(slot)
 
@@ -76,13 +77,13 @@ class Following:
         upstream = self.gradients[slot]
         unit = 0.0
         if given is not None and (True, slot) in self.numbers.wrong:
-            upstream, unit = given, self.precision.unit(given)
+            upstream, unit = given, self.precision.slack(given)
         elif given is not None:
             upstream = self.right.gradients[slot]
         leads = given is not None or (True, slot) in self.own
         for a, local in self.rules[slot]:
             self.gradients[a] += local * upstream
-            self.scale[a] += abs(local) * (abs(upstream) * SINGLE_NOISE + unit)
+            self._units[a] += abs(local) * unit
             if leads:
                 self.own.add((True, a))
 
@@ -92,9 +93,9 @@ class Following:
         for slot in form.order:
             if (False, slot) in numbers.wrong:
                 number, follows = numbers.values[slot], self.values[slot]
-                if not agree(number, follows, self._tolerance(number, follows)):
+                if not agree(number, follows, self._tolerance(False, slot, number)):
                     return Blame("value", _name(tape, slot), _ratio(number, follows), self._of_a_value(tape, slot))
-        users = self._users()
+        users = form.users
         known = set(form.outputs)
         inputs = [slot for slot in sorted(users) if not form.operations[slot]]
         for slot in [*reversed(form.order), *inputs]:
@@ -105,21 +106,15 @@ class Following:
             if given is None or not determined or (True, slot) not in numbers.wrong:
                 continue
             follows = self.gradients[slot]
-            if not agree(given, follows, self._tolerance(given, follows) + self.scale[slot]):
+            if not agree(given, follows, self._tolerance(True, slot, given)):
                 message = self._of_a_gradient(tape, slot, users.get(slot, []))
                 return Blame("gradient", _name(tape, slot), _ratio(given, follows), message)
         return None
 
-    def _tolerance(self, number: float, follows: float) -> float:
-        return self.precision.unit(number) + SINGLE_NOISE * max(abs(number), abs(follows))
-
-    def _users(self) -> dict[int, list[int]]:
-        users: dict[int, list[int]] = {}
-        for slot in self.form.order:
-            for a in dict.fromkeys(self.form.args[slot]):
-                if not self.form.constants[a]:
-                    users.setdefault(a, []).append(slot)
-        return users
+    def _tolerance(self, is_gradient: bool, slot: int, number: float) -> float:
+        noise = (self.right.gradient_noise if is_gradient else self.right.value_noise)[slot]
+        own = max(self.precision.slack(number), SINGLE_NOISE * max(abs(number), noise))
+        return own + (self._units[slot] if is_gradient else 0.0)
 
     def _of_a_value(self, tape: Tape, slot: int) -> str:
         operation = self.form.operations[slot]
@@ -136,7 +131,7 @@ class Following:
         if len(users) > 1 and self._is_a_part(given, slot, users):
             return f"{message} Each use adds a share; one seems to be missing."
         follows = self.gradients[slot]
-        if follows and agree(given, -follows, self._tolerance(given, follows) + self.scale[slot]):
+        if follows and agree(given, -follows, self._tolerance(True, slot, given)):
             return f"{message} Look at the sign."
         return message
 
@@ -148,7 +143,7 @@ class Following:
                 upstream = self.numbers.gradients[user]
             share = math.fsum(local * upstream for a, local in self.rules[user] if a == slot)
             rest = self.gradients[slot] - share
-            if agree(given, rest, self._tolerance(given, rest) + self.scale[slot]):
+            if agree(given, rest, self._tolerance(True, slot, given)):
                 return True
         return False
 

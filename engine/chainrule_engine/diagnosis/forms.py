@@ -8,11 +8,11 @@ keep the slots of its tape for what it names itself; what an engine makes in bet
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
 from chainrule_engine.elementary import divide
+from chainrule_engine.lazily import lazy
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.tape import Tape
 
@@ -70,14 +70,20 @@ CHOICES: dict[str, tuple[Choice, ...]] = {
 Style = Mapping[str, Choice]
 
 
+#: Seldom made of others; so only where everything is.
+_SELDOM = "sigmoid"
+
+
 def styles(operations: frozenset[str]) -> list[Style]:
-    """Return the ways to build a graph with these operations; the first has a rule for each."""
-    found: dict[frozenset[tuple[str, str]], Style] = {}
+    """Return the ways to build a graph with these operations, those with most rules of their own first."""
+    found: dict[frozenset[str], Style] = {}
     for picked in product(*((None, *choices) for choices in CHOICES.values())):
         style = {name: choice for name, choice in zip(CHOICES, picked, strict=True) if choice is not None}
+        if _SELDOM in style and len(style) < len(CHOICES):
+            continue
         used = occurring(operations, style)
         relevant = {name: choice for name, choice in style.items() if name in used}
-        found.setdefault(frozenset((name, choice.name) for name, choice in relevant.items()), relevant)
+        found.setdefault(frozenset(relevant), relevant)
     return sorted(found.values(), key=len)
 
 
@@ -181,7 +187,7 @@ class Form:
         order.reverse()
         return order
 
-    @cached_property
+    @lazy
     def rules(self) -> list[Edges]:
         """The right rule of every slot."""
         return self.rules_at(self.values)
@@ -199,7 +205,7 @@ class Form:
             rules[target] = tuple(e for e in edges if e[1] != 0.0) if operation.selective else tuple(edges)
         return rules
 
-    @cached_property
+    @lazy
     def by_operation(self) -> dict[str, list[int]]:
         """Operation → the slots of its nodes, in the order of evaluation."""
         found: dict[str, list[int]] = {}
@@ -207,13 +213,23 @@ class Form:
             found.setdefault(self.operations[target], []).append(target)
         return found
 
-    @cached_property
+    @lazy
+    def users(self) -> dict[int, list[int]]:
+        """Slot of what takes a gradient → the operations that use it, in the order of evaluation."""
+        found: dict[int, list[int]] = {}
+        for target in self.order:
+            for used in dict.fromkeys(self.args[target]):
+                if not self.constants[used]:
+                    found.setdefault(used, []).append(target)
+        return found
+
+    @lazy
     def children(self) -> list[tuple[int, ...]]:
         """By slot: the distinct arguments that are results of operations, in their order."""
         operations = self.operations
         return [tuple(dict.fromkeys(a for a in args if operations[a])) for args in self.args]
 
-    @cached_property
+    @lazy
     def below(self) -> list[int]:
         """By slot: a set of bits, those of the slots of operations that it is computed from, itself included."""
         found = [0] * self.size
@@ -224,7 +240,27 @@ class Form:
             found[target] = bits
         return found
 
-    @cached_property
+    @lazy
+    def shared(self) -> list[int]:
+        """By slot: the set of bits of those that more than one of its children are computed from."""
+        found = [0] * self.size
+        for target in self.order:
+            seen = 0
+            for child in self.children[target]:
+                found[target] |= seen & self.below[child]
+                seen |= self.below[child]
+        return found
+
+    @lazy
+    def under(self) -> list[int]:
+        """By slot: the set of bits of everything that it is computed from, inputs included and itself not."""
+        found = [0] * self.size
+        for target in self.order:
+            for a in self.args[target]:
+                found[target] |= found[a] | 1 << a
+        return found
+
+    @lazy
     def is_tree(self) -> bool:
         """Whether no result of an operation is used by two others: then the order of the rules does not matter."""
         seen: set[int] = set()

@@ -45,6 +45,7 @@ class Mistake:
     seeded       how the gradients of the outputs begin: "seeds", "nothing" or "one"
     assigns      operations whose rule writes `=` for `+=`; None for none, empty for all
     forward      operation → its mistaken value
+    by_hand      no engine makes it: one who computes by hand does, at one node
     seen         whether it was found in public code: a tie is named in this order
     """
 
@@ -60,6 +61,7 @@ class Mistake:
     seeded: str = "seeds"
     assigns: tuple[str, ...] | None = None
     forward: Mapping[str, Callable[..., float]] = field(default_factory=dict)
+    by_hand: bool = False
     seen: bool = False
 
     @property
@@ -477,6 +479,13 @@ _TABLE = (
         seen=True,
     ),
     # ------------------------------------------------------------------------------------------- beside the 46
+    Mistake(
+        "missing_use",
+        "one use of a value is forgotten",
+        "A value that is used more than once gets a share of its gradient from each use, and one of the shares seems "
+        "to be missing.",
+        by_hand=True,
+    ),
     Mistake(
         "stale_interior",
         "gradients of the nodes between not cleared",

@@ -42,9 +42,17 @@ class Precision(NamedTuple):
 
     def unit(self, number: float) -> float:
         """Return one unit in the last place that was kept of a number; 0.0 where all were."""
+        return self._unit(number, self.digits)
+
+    def slack(self, number: float) -> float:
+        """Return by how much a right number may be off that was rounded or cut to this; not by a whole unit."""
+        # Of two digits the second may have been a zero each time.
+        return 0.999 * self._unit(number, max(self.digits, 2))
+
+    def _unit(self, number: float, digits: int) -> float:
         if self.kind != "rounded" or not math.isfinite(number):
             return 0.0
-        by_digits = 10.0 ** (math.floor(math.log10(abs(number))) + 1 - self.digits) if number else 0.0
+        by_digits = 10.0 ** (math.floor(math.log10(abs(number))) + 1 - digits) if number else 0.0
         by_decimals = 10.0**-self.decimals if self.decimals else 0.0
         return max(by_digits, by_decimals)
 
@@ -54,6 +62,8 @@ class Precision(NamedTuple):
         return self.digits >= _FEWEST_DIGITS or self.decimals >= _FEWEST_DECIMALS
 
 
+#: Of numbers with all their digits.
+EXACT = Precision("double", 17, 17)
 #: Of no numbers, and of zeros alone: they may stand for anything that has no digit among the first decimals.
 NOTHING = Precision("rounded", 0, _FEWEST_DECIMALS)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import product
 
 from chainrule_engine.diagnosis.forms import Form
 from chainrule_engine.diagnosis.passes import run
 from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, SINGLE_NOISE, Precision, agree
+from chainrule_engine.lazily import lazy
 from chainrule_engine.operations import OPERATIONS
 
 #: With so many nodes at a kink every combination of their sides is looked at; with more, all at once on each side.
 _MAX_KINKS = 6
 #: Each result is nudged by so much, relatively, so often; what is seen is taken for a part of the largest error.
-_UNIT, _TRIALS, _SURE = 2.0**-24, 3, 0.125
+_UNIT, _TRIALS, _SURE = 2.0**-24, 4, 0.25
 #: Functions whose derivative is a difference of nearly equal numbers where they saturate: its error is one of 1.
 _SATURATING = frozenset({"tanh", "sigmoid", "sin", "cos"})
 
@@ -36,20 +36,19 @@ class Right:
         noise = (1e-6 if precision.digits >= 7 else DOUBLE_NOISE) * size
         return 0.50001 * precision.unit(number) + noise if precision.tells else noise
 
-    def admits(self, slot: int, number: float, precision: Precision, *, gradient: bool) -> bool:
+    def admits(self, is_gradient: bool, slot: int, number: float, precision: Precision) -> bool:
         """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
-        right = (self.gradients if gradient else self.values)[slot]
-        size = max(abs(right), (self.gradient_noise if gradient else self.value_noise)[slot])
-        unit = precision.unit(number) if precision.digits >= 2 or precision.decimals else 0.0
-        tolerance = max(SINGLE_NOISE * size, 0.9999 * unit)
+        right = (self.gradients if is_gradient else self.values)[slot]
+        size = max(abs(right), (self.gradient_noise if is_gradient else self.value_noise)[slot])
+        tolerance = max(SINGLE_NOISE * size, precision.slack(number))
         if agree(number, right, tolerance):
             return True
-        if not gradient or not self.kinks:
+        if not is_gradient or not self.kinks:
             return False
         low, high = self._hull
         return low[slot] - tolerance <= number <= high[slot] + tolerance
 
-    @cached_property
+    @lazy
     def _noise(self) -> tuple[list[float], list[float]]:
         """By slot: what rounding does to the values and to the gradients, in units of a relative rounding.
 
@@ -60,7 +59,8 @@ class Right:
         kinks = set(self.kinks)
         worst = [0.0] * form.size, [0.0] * form.size
         for _ in range(_TRIALS):
-            values = list(form.values)
+            # A whole number is exact in any precision; and as an exponent it must stay whole.
+            values = [number if number.is_integer() else number * (1.0 + _nudge(chance)) for number in form.values]
             for slot in form.order:
                 exact = OPERATIONS[form.operations[slot]].value(*[values[a] for a in form.args[slot]])
                 values[slot] = 0.0 if form.values[slot] == 0.0 else exact * (1.0 + _nudge(chance))
@@ -90,7 +90,7 @@ class Right:
         """By slot: the error of the gradient, in the same units."""
         return self._noise[1]
 
-    @cached_property
+    @lazy
     def kinks(self) -> list[int]:
         """The slots of the nodes that are exactly at a kink."""
         form = self.form
@@ -101,7 +101,7 @@ class Right:
                 found.append(slot)
         return found
 
-    @cached_property
+    @lazy
     def _hull(self) -> tuple[list[float], list[float]]:
         """By slot, the least and the largest gradient that a choice of slopes at the kinks gives."""
         form, kinks = self.form, self.kinks

@@ -1,15 +1,19 @@
-"""Runs of one graph by mistaken engines: which rules are changed, in which form, along which pass."""
+"""One mistaken engine: which rules are changed in a form of the graph, and along which pass they run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from chainrule_engine.diagnosis.forms import Edges, Form, Style, occurring, styles
-from chainrule_engine.diagnosis.mistakes import MISTAKES, Locals, Mistake
-from chainrule_engine.diagnosis.passes import Rule, Rules, arranged, run, run_assigning, sequences, survivors
-from chainrule_engine.tape import Tape
+from chainrule_engine.diagnosis.forms import Edges, Form
+from chainrule_engine.diagnosis.mistakes import Locals, Mistake
+from chainrule_engine.diagnosis.orders import sequences
+from chainrule_engine.diagnosis.passes import Rule, Rules, run, run_assigning
+
+#: So many mixtures of orders are tried where these cannot be chosen to fit.
+MIXTURES = 12
+#: So many rules are run at most for two mistakes together.
+MAX_PAIR_VISITS = 300
 
 
 class Run(NamedTuple):
@@ -20,6 +24,7 @@ class Run(NamedTuple):
     values     by slot, None where they are right
     gradients  by slot; behind the tape's slots may be those of what the engine makes in between
     distance   how far the engine is from one that has a rule for each operation and its children in their order
+    node       where it is made at one node alone, as by hand: the slot; -1 where it is made at all
     """
 
     names: tuple[str, ...]
@@ -27,6 +32,7 @@ class Run(NamedTuple):
     values: Sequence[float] | None
     gradients: Sequence[float]
     distance: int
+    node: int = -1
 
 
 class Plan(NamedTuple):
@@ -50,7 +56,7 @@ class Plan(NamedTuple):
 
 #: In what ways engines go through the graph again, by the words of `Mistake.again`.
 _AGAIN = {"": ("",), "nothing cleared": ("set", "added", "each", "between"), "inputs cleared": ("inputs",)}
-_RIGHT = Mistake("", "", "")
+RIGHT = Mistake("", "", "")
 #: What a mistake may change of the pass.
 _PASS = ("order", "again", "seeded", "assigns")
 
@@ -112,10 +118,10 @@ class Engine:
 
         few   of the orders that children may have, only those that make a difference where all rules are right
         """
-        chosen: dict[str, Any] = {name: getattr(_RIGHT, name) for name in _PASS}
+        chosen: dict[str, Any] = {name: getattr(RIGHT, name) for name in _PASS}
         for mistake in mistakes:
             for name in _PASS:
-                value, right = getattr(mistake, name), getattr(_RIGHT, name)
+                value, right = getattr(mistake, name), getattr(RIGHT, name)
                 if value != right:
                     if chosen[name] != right:
                         return []
@@ -130,6 +136,8 @@ class Engine:
                     different.setdefault(tuple(self.execute(self.form.rules, plan)), plan)
                 plans = list(different.values())
             self._plans[key] = plans
+        if len(mistakes) > 1:
+            return [plan for plan in self._plans[key] if len(plan.slots) <= MAX_PAIR_VISITS]
         return self._plans[key]
 
     def _made(
@@ -137,7 +145,9 @@ class Engine:
     ) -> Iterator[Plan]:
         start = self.start(seeded)
         marks = None if assigns is None else self.marks(assigns)
-        for variant, slots, oddity in sequences(self.form, order, sensitive=running or assigns is not None):
+        sensitive = running or assigns is not None
+        mixtures = MIXTURES if running else 0
+        for variant, slots, oddity in sequences(self.form, order, sensitive=sensitive, mixtures=mixtures):
             for odd, way in enumerate(_AGAIN[again]):
                 if way == "each":
                     twice = tuple(slot for slot in slots for _ in range(2))
@@ -181,106 +191,15 @@ class Engine:
             run_assigning(slots, rules, gradients, marks)
 
 
-class Engines:
-    """All mistaken engines for one graph."""
+def partly(right: Edges, wrong: Edges | Rule, target: int) -> Rule:
+    """Return a rule that is wrong for one of its arguments and right for the others."""
 
-    def __init__(self, tape: Tape, values: Sequence[float], seeds: Mapping[int, float]) -> None:
-        """Take the values of the tape's slots, and the seeds of the outputs by slot."""
-        self._tape, self._values, self._seeds = tape, values, seeds
-        self._present = frozenset(instruction.operation.name for instruction in tape.instructions)
-        self._styles = styles(self._present)
-        self._made: dict[tuple[int, bool, str], Engine] = {}
+    def rule(gradients: list[float], upstream: float) -> list[tuple[int, float]]:
+        shares = [(a, d * upstream) for a, d in right if a != target]
+        mistaken = [(a, d * upstream) for a, d in wrong] if isinstance(wrong, tuple) else wrong(gradients, upstream)
+        return shares + [share for share in mistaken if share[0] == target]
 
-    @cached_property
-    def own(self) -> Form:
-        """The graph with a rule for each of its operations."""
-        return self._engine(0).form
-
-    def _engine(self, style: int, wraps: bool = False, mistakes: tuple[Mistake, ...] = ()) -> Engine:
-        forward = next((mistake for mistake in mistakes if mistake.forward), _RIGHT)
-        key = style, wraps, forward.name
-        if key not in self._made:
-            form = Form(self._tape, self._values, self._seeds, self._styles[style], forward.forward, wraps=wraps)
-            self._made[key] = Engine(form)
-        return self._made[key]
-
-    @cached_property
-    def possible(self) -> list[Mistake]:
-        """The mistakes that can occur in this graph."""
-        ones = all(seed == 1.0 for seed in self._seeds.values())
-        return [
-            mistake
-            for mistake in MISTAKES.values()
-            if any(self._occurs(mistake, style) for style in self._styles) and not (mistake.seeded == "one" and ones)
-        ]
-
-    def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False) -> Iterator[Run]:
-        """Yield the runs of engines with these mistakes, no two alike; see `Engine.plans`."""
-        names = tuple(mistake.name for mistake in mistakes)
-        done: set[tuple[float, ...]] = set()
-        size = self._tape.size
-        for engine, rules, values, distance in self._with(mistakes):
-            for plan in engine.plans(mistakes, few=few):
-                gradients = engine.execute(rules, plan)
-                key = tuple(gradients[:size])
-                if key not in done:
-                    done.add(key)
-                    yield Run(names, plan.variant, values, gradients, distance + plan.oddity)
-
-    def fitting(
-        self, mistake: Mistake, others: tuple[Mistake, ...], accepts: Mapping[int, Callable[[float], bool]]
-    ) -> Iterator[Run]:
-        """Yield runs of engines that keep children in a set, whose order is chosen to give what is wanted.
-
-        mistake   one for which that order matters: ORDERED
-        accepts   slot → whether a gradient is the wanted one
-        """
-        mistakes = mistake, *others
-        names = tuple(one.name for one in mistakes)
-        for engine, rules, values, distance in self._with(mistakes):
-            start = engine.start("seeds")
-            if mistake.assigns is not None:
-                found = survivors(engine.form, rules, start, accepts)
-            else:
-                found = arranged(engine.form, rules, mistake.order, start, accepts)
-            for gradients in found:
-                yield Run(names, "children in a set", values, gradients, distance + 2)
-
-    def _with(self, mistakes: tuple[Mistake, ...]) -> Iterator[tuple[Engine, Rules, Sequence[float] | None, int]]:
-        """Yield the engines with these mistakes: their rules, their values where these are wrong, and how far they are.
-
-        Of the styles of building the graph in which the mistakes show alike only the first is taken.
-        """
-        concerned = frozenset[str]().union(*(mistake.operations for mistake in mistakes))
-        in_the_pass = any(not mistake.operations and mistake.name != "no_seed" for mistake in mistakes)
-        sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
-        seen: set[object] = set()
-        for number, style in enumerate(self._styles):
-            shown = self._shown(concerned, style)
-            key: object = number if in_the_pass else shown
-            if key in seen or not all(self._occurs(mistake, style) for mistake in mistakes):
-                continue
-            seen.add(key)
-            distance = len(style) if in_the_pass else sum(map(bool, shown))
-            for wraps in (False, True) if sided else (False,):
-                engine = self._engine(number, wraps, mistakes)
-                rules = engine.rules(mistakes)
-                if rules is None:
-                    return
-                wrong = any(mistake.forward for mistake in mistakes)
-                yield engine, rules, engine.form.values if wrong else None, distance + wraps
-
-    def _occurs(self, mistake: Mistake, style: Style) -> bool:
-        made = occurring(self._present, style) - style.keys()
-        return all(not needed or made.intersection(needed) for needed in (mistake.operations, mistake.assigns))
-
-    def _shown(self, concerned: frozenset[str], style: Style) -> tuple[str, ...]:
-        """Return what the style makes of the operations that lead to one of the concerned."""
-        return tuple(
-            style[name].name if name in style else ""
-            for name in sorted(occurring(self._present, style))
-            if concerned & occurring(frozenset({name}), style)
-        )
+    return rule
 
 
 def _times(edges: Edges) -> Edges | Rule:

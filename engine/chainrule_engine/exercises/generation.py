@@ -16,12 +16,11 @@ from chainrule_engine.derivatives import evaluate
 from chainrule_engine.errors import MAX_PROBLEMS, Problem
 from chainrule_engine.exercises.building import Builder, Corner, Shape
 from chainrule_engine.exercises.errors import ExerciseError
+from chainrule_engine.exercises.point import formula
 from chainrule_engine.exercises.randomness import SplitMix64
 from chainrule_engine.exercises.strength import Exercise
-from chainrule_engine.expression import BINARY
 from chainrule_engine.grading import read_task
 from chainrule_engine.graph import Graph, describe
-from chainrule_engine.nodes import Node
 from chainrule_engine.operations import OPERATIONS
 from chainrule_engine.refusals import LARGEST_EXACT_INTEGER, closest
 
@@ -33,9 +32,7 @@ FORMS = ("nodes", "program")
 #: The magnitudes of the gradients of an exercise: of all, and of the inputs.
 _LARGEST_GRADIENT, _SMALLEST_GRADIENT = 1000.0, 0.01
 #: So many nodes are drawn at most, for so many graphs at most, and of the graphs that suit so many are compared.
-_DRAWN, _BUILDS, _COMPARED = 5000, 400, 12
-
-_SIGNS = {operation: sign for sign, (operation, *_) in BINARY.items()}
+_DRAWN, _BUILDS, _COMPARED = 5000, 400, 20
 
 #: By the reason for which most attempts ended: where the request is to change, and how.
 _REFUSALS = {
@@ -165,16 +162,12 @@ def _build(shape: Shape, random: SplitMix64) -> Graph:
 
 
 def _as_program(graph: Graph) -> dict[str, Any]:
-    lines = [f"{node.id} = {_expression(node)}" for node in graph.nodes]
-    return {"inputs": dict(graph.inputs), "program": "\n".join(lines), "output": graph.outputs[0]}
-
-
-def _expression(node: Node) -> str:
     # Every literal number is an exponent, and whole.
-    args = [a if isinstance(a, str) else str(int(a)) for a in node.args]
-    if node.op in _SIGNS:
-        return f"{args[0]} {_SIGNS[node.op]} {args[1]}"
-    return f"{node.op}({', '.join(args)})"
+    lines = [
+        f"{node.id} = {formula(node.op, [a if isinstance(a, str) else str(int(a)) for a in node.args])}"
+        for node in graph.nodes
+    ]
+    return {"inputs": dict(graph.inputs), "program": "\n".join(lines), "output": graph.outputs[0]}
 
 
 def _count_missed(graph: Graph) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from chainrule_engine.derivatives import Evaluation, evaluate
+from chainrule_engine.expression import BINARY
 from chainrule_engine.graph import Graph, is_named
 from chainrule_engine.lazily import lazy
 
@@ -29,10 +30,23 @@ class Place(NamedTuple):
         """Its id; for one that nobody named, what it computes."""
         if is_named(self.id):
             return self.id
-        args = (
-            f"{number:g}" if name is None else name for name, number in zip(self.operands, self.numbers, strict=True)
-        )
-        return f"{self.op}({', '.join(args)})"
+        return self.formula
+
+    @property
+    def formula(self) -> str:
+        """What it computes, as program text."""
+        pairs = zip(self.operands, self.numbers, strict=True)
+        return formula(self.op, [f"{number:g}" if name is None else name for name, number in pairs])
+
+
+_SIGNS = {operation: sign for sign, (operation, *_) in BINARY.items()}
+
+
+def formula(op: str, args: Sequence[str]) -> str:
+    """Return an operation as program text: with its sign, or as a call."""
+    if op in _SIGNS:
+        return f"{args[0]} {_SIGNS[op]} {args[1]}"
+    return f"{op}({', '.join(args)})"
 
 
 class Point:

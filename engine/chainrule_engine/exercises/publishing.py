@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chainrule_engine.checking import check_gradients
+from chainrule_engine.diagnosis.loop_mistakes import LOOP_MISTAKES
 from chainrule_engine.diagnosis.mistakes import MISTAKES
 from chainrule_engine.errors import Path, Problem
 from chainrule_engine.exercises.errors import ExerciseError
-from chainrule_engine.exercises.numbers import is_clean
+from chainrule_engine.exercises.extension import Extension, extend
+from chainrule_engine.exercises.loops import loop_strength
 from chainrule_engine.exercises.point import Point, points_of
 from chainrule_engine.exercises.reasons import REASONS
-from chainrule_engine.exercises.strength import Exercise, Missed, Strength, flat
+from chainrule_engine.exercises.strength import Exercise, Strength
 from chainrule_engine.exercises.suggestion import Suggestion, suggest
-from chainrule_engine.grading import Check, Task, pointer, read_task
-from chainrule_engine.grading.truth import quantity
+from chainrule_engine.grading import Task, lint, pointer, read_task, right_answers
+from chainrule_engine.grading.answers import read_answers
+from chainrule_engine.grading.judging import judge
 from chainrule_engine.graph import Graph, describe, unnamed
 from chainrule_engine.nodes import Node, Nodes
 from chainrule_engine.refusals import closest
 
+_GRAPH: Path = ("evaluation", "graph")
+_INPUTS: Path = (*_GRAPH, "inputs")
 #: Points of a batch whose gradients are compared with differences.
 _POINTS_CHECKED = 20
-#: A tolerance of so few units in the last place is one for the same order of operations alone.
-_FEW_ULPS = 4.0
 
 
 @dataclass(frozen=True)
 class ExerciseCheck:
     """What is to be known of an exercise before students see it.
 
-    strength    None for a training
+    strength    None for a training that is too large to be tried with mistakes
     key         the outcomes of the finite differences: {"passed", "checks"}; None for a training
     problems    why it should not be published; paths into the task
     warnings    what is probably not meant
     suggestion  inputs that tell more, where there are any
+    extension   nodes on top of the graph with which it tells more, where there are any
     """
 
     strength: Strength | None
@@ -44,6 +48,7 @@ class ExerciseCheck:
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     suggestion: Suggestion | None
+    extension: Extension | None
 
     @property
     def publishable(self) -> bool:
@@ -60,6 +65,7 @@ class ExerciseCheck:
             "key": self.key,
             **strength.to_dict(),
             "suggestion": self.suggestion.to_dict() if self.suggestion else None,
+            "extension": self.extension.to_dict() if self.extension else None,
         }
 
 
@@ -74,37 +80,48 @@ def examine(
     suggestions: bool = True,
     program: bool = False,
 ) -> ExerciseCheck:
-    """Say what an exercise can tell, whether it may be published, and which inputs would tell more.
+    """Say what an exercise can tell, whether it may be published, and what would tell more.
 
     exercise           a task; a graph stands for the task that asks for its value and the gradients of its inputs
     accept_undetected  names of mistakes that may get full marks: an entry for each that is meant to go unnoticed
-    suggestions        whether to look for better inputs
+    suggestions        whether to look for better inputs, and for nodes to add
     program            whether the graph was sent as program text, which paths then lead to
 
-    Of a batch of points a mistake is caught if it is at any of them. Of a training only the tolerances are looked at.
+    Of a batch of points a mistake is caught if it is at any of them. Of a training, which runs for it, mistakes in the
+    loop are tried, and the losses are what shows them.
 
     Raises ExerciseError with the path ("accept_undetected", place) for a name that no mistake has.
     """
     task = exercise if isinstance(exercise, Task) else read_task({"evaluation": {"graph": exercise.to_dict()}})
     _read_accepted(accept_undetected)
-    warnings = [warning for place, check in enumerate(task.checks) for warning in _lint(task, check, place)]
+    problems, warnings = _look_at_checks(task)
     if task.graph is None:
-        return ExerciseCheck(None, None, (), tuple(warnings), None)
+        told = loop_strength(task)
+        if told is None:
+            warnings.append(
+                Problem(("training",), "known mistakes were not tried: the training is large, or draws batches")
+            )
+        else:
+            problems += _undetected(task, told, accept_undetected, program)
+        return ExerciseCheck(told, None, tuple(problems), tuple(warnings), None, None)
     points = points_of(task.graph, task.seeds)
-    key, problems = _check_key(task, points[:_POINTS_CHECKED], program)
+    key, wrong = _check_key(task, points[:_POINTS_CHECKED], program)
     strength = Exercise(task).strength()
-    problems += _undetected(task, [m for m in strength.missed if m.name not in set(accept_undetected)], program)
+    problems += wrong
+    problems += _undetected(task, strength, accept_undetected, program)
     suggestion = suggest(task, strength) if suggestions else None
-    return ExerciseCheck(strength, key, tuple(problems), tuple(warnings), suggestion)
+    extension = extend(task, strength) if suggestions else None
+    return ExerciseCheck(strength, key, tuple(problems), tuple(warnings), suggestion, extension)
 
 
 def _read_accepted(names: object) -> None:
     if isinstance(names, str) or not isinstance(names, Collection):
         raise ExerciseError.at(("accept_undetected",), f"a list of mistakes is needed, and this is {describe(names)}")
     problems = []
+    known = MISTAKES | LOOP_MISTAKES
     for place, name in enumerate(names):
-        if not isinstance(name, str) or name not in MISTAKES:
-            hint = closest(name, MISTAKES) if isinstance(name, str) else ""
+        if not isinstance(name, str) or name not in known:
+            hint = closest(name, known) if isinstance(name, str) else ""
             problems.append(Problem(("accept_undetected", place), f"no mistake has this name{hint}"))
     if problems:
         raise ExerciseError(problems)
@@ -115,16 +132,17 @@ def _read_accepted(names: object) -> None:
 
 def _check_key(task: Task, points: Sequence[Point], program: bool) -> tuple[dict[str, Any], list[Problem]]:
     """Compare the gradients with central differences, at each point."""
+    assert task.graph is not None
     checks: list[dict[str, Any]] = []
     problems: list[Problem] = []
     for p, point in enumerate(points):
-        place = () if len(points) == 1 else (p,)
         for check in check_gradients(_weighted(point)).checks:
-            checks.append(check.to_dict() | ({"point": p} if place else {}))
+            checks.append(check.to_dict() | ({"point": p} if task.graph.points else {}))
             if check.outcome != "failed":
                 continue
             what = f"the gradient by {check.input} is {check.gradient!r}, and differences give {check.numeric!r}"
-            problems.append(Problem((*_inputs_path(task), check.input, *place), f"the key fails its own check: {what}"))
+            place = (p,) if isinstance(task.graph.inputs[check.input], list) else ()
+            problems.append(Problem((*_INPUTS, check.input, *place), f"the key fails its own check: {what}"))
         for name in point.graph.outputs:
             if not math.isfinite(point.value(name)):
                 problems.append(
@@ -150,16 +168,16 @@ def _weighted(point: Point) -> Graph:
 # ---------------------------------------------------------------------------------------------- wrong engines
 
 
-def _undetected(task: Task, missed: Sequence[Missed], program: bool) -> list[Problem]:
+def _undetected(task: Task, strength: Strength, accepted: Collection[str], program: bool) -> list[Problem]:
     """Make a problem of each reason for which mistakes of the catalogue get full marks."""
     groups: dict[tuple[str, str | None, str], list[str]] = {}
-    for item in missed:
-        if item.matters:
+    for item in strength.missed:
+        if item.matters and item.name not in accepted:
             key = item.reason.kind, item.reason.node, item.reason.why
             groups.setdefault(key, []).append(item.name)
     problems = []
     for (kind, node, why), names in groups.items():
-        who = "an engine that has the mistake" if len(names) == 1 else "an engine that has one of the mistakes"
+        who = "whoever makes the mistake" if len(names) == 1 else "whoever makes one of the mistakes"
         detail = (
             f"{who} {', '.join(names)} gets full marks: {why}; {REASONS[kind].advice}, or list what is meant to go "
             "unnoticed in accept_undetected"
@@ -168,48 +186,37 @@ def _undetected(task: Task, missed: Sequence[Missed], program: bool) -> list[Pro
     return problems
 
 
-def _graph_path(task: Task) -> Path:
-    return ("evaluation", "graph")
-
-
-def _inputs_path(task: Task) -> Path:
-    return (*_graph_path(task), "inputs")
-
-
 def _node_path(task: Task, node: str | None, program: bool) -> Path:
     """Return where a node is written; of a program, the program."""
     graph = task.graph
-    assert graph is not None
+    if graph is None:
+        return ("training",)
     if node is None:
-        return _graph_path(task)
+        return _GRAPH
     if node in graph.inputs:
-        return (*_inputs_path(task), node)
+        return (*_INPUTS, node)
     if program:
-        return (*_graph_path(task), "program")
-    return (*_graph_path(task), "nodes", graph.nodes.slots[node] - graph.nodes.first)
+        return (*_GRAPH, "program")
+    return (*_GRAPH, "nodes", graph.nodes.slots[node] - graph.nodes.first)
 
 
 # ------------------------------------------------------------------------------------------------- tolerances
 
 
-def _lint(task: Task, check: Check, place: int) -> Iterator[Problem]:
-    """Warn of comparisons that fail right answers."""
-    settings = check.compare.settings
-    path = ("checks", place, "compare")
-    # A training would have to run first.
-    expected = [] if task.graph is None else [x for key in check.keys for x in flat(quantity(task.truth, key))]
-    if check.compare.mode == "exact":
-        if not all(map(is_clean, expected)) or task.graph is None:
-            yield Problem(path, "no tolerance: a right answer that was rounded, or computed in another order, fails")
-        return
-    relative = settings.get("rtol", settings.get("percent", 0.0))
-    absolute = settings.get("atol", settings.get("ulps"))
-    if "rtol" in settings and 0.0 < relative < _FEW_ULPS * math.ulp(1.0) and not absolute:
-        yield Problem(path, "the tolerance is below the rounding of float64: a right answer in another order fails")
-    elif absolute == 0.0 or (absolute is None and relative == 0.0 and ("rtol" in settings or "percent" in settings)):
-        if relative == 0.0:
-            yield Problem(path, "no tolerance: a right answer that was rounded, or computed in another order, fails")
-        elif 0.0 in expected:
-            yield Problem(path, "atol is 0 and 0 is expected: whatever differs by rounding alone fails; give an atol")
-        else:
-            yield Problem(path, "atol is 0: near 0 a relative tolerance alone allows nothing; give an atol as well")
+def _look_at_checks(task: Task) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems, that a check fails the right answers, and the warnings."""
+    answers = read_answers(task.truth, right_answers(task))
+    failing = {
+        ("checks", place, "compare")
+        for place, check in enumerate(task.checks)
+        if not judge(check, task.truth, answers).passed
+    }
+    found = lint(task)
+    warned = {problem.path for problem in found}
+    warnings = [problem for problem in found if problem.path not in failing]
+    for place, check in enumerate(task.checks):
+        settings, path = check.compare.settings, ("checks", place, "compare")
+        if path not in warned and settings.get("atol") == 0.0 and settings.get("rtol", 0.0) > 0.0:
+            detail = "atol is 0: near 0 a relative tolerance alone allows nothing; give an atol as well"
+            warnings.append(Problem(path, detail))
+    return [problem for problem in found if problem.path in failing], warnings

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from chainrule_engine.diagnosis.mistakes import Mistake
 from chainrule_engine.exercises.point import Place, Point
 from chainrule_engine.exercises.wrong import WrongEngines
-from chainrule_engine.graph import Graph, Numbers
+from chainrule_engine.graph import Graph, Numbers, is_named
 from chainrule_engine.nodes import Node, Nodes
 from chainrule_engine.operations import OPERATIONS
 
@@ -55,13 +55,15 @@ REASONS = {
     "order_coincides": Kind(False, "use an intermediate result both directly at the output and deep below it"),
     "one_level": Kind(False, "let the output be computed from results of other operations"),
     "not_asked": Kind(False, "ask for these numbers as well"),
+    "too_few_losses": Kind(False, "train for more steps"),
+    "losses_alone": Kind(False, "ask for more losses"),
     "tolerance": Kind(True, "compare more strictly, or choose inputs with which the numbers lie further apart"),
     "coincidence": Kind(True, "choose other inputs"),
 }
 
 
-#: Reasons for which a mistake may pass: it makes no difference in the graph, or only where a choice is accepted.
-HARMLESS = ("kink", "kink_accepted", "literal_exponent")
+#: Reasons for which a mistake may pass: it makes no difference, or a choice is accepted, or it may show elsewhere.
+HARMLESS = ("kink", "kink_accepted", "literal_exponent", "losses_alone")
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def _factor_of_one(place: Place, point: Point) -> str:
     if len(users) != 1 or users[0].op != "mul" or users[0].upstream != 1.0:
         return ""
     others = [name for name in users[0].operands if name not in (None, place.id)]
-    return f", because {others[0]} = 1" if others else ""
+    made = [f" = {other.formula}" for other in point.places if other.id in others and is_named(other.id)]
+    return f", because {others[0]}{''.join(made)} = 1" if others else ""
 
 
 def _with(place: Place, k: int, number: float) -> Place:

@@ -30,8 +30,9 @@ class Missed:
 
     @property
     def matters(self) -> bool:
-        """Whether an exercise that is to be published should not miss it: one of the 46, and not harmless."""
-        return MISTAKES[self.name].number is not None and self.reason.kind not in HARMLESS
+        """Whether an exercise that is to be published should not miss it: one of the 46 or of a loop, not harmless."""
+        known = MISTAKES.get(self.name)
+        return (known is None or known.number is not None) and self.reason.kind not in HARMLESS
 
     def to_dict(self) -> dict[str, Any]:
         """Write the wire's form."""
@@ -47,7 +48,7 @@ class Missed:
 
 @dataclass(frozen=True)
 class Strength:
-    """What an exercise can tell; the names of mistakes are those of `diagnosis.MISTAKES`, in its order.
+    """What an exercise can tell; mistakes are in the order of `diagnosis.MISTAKES`, or of LOOP_MISTAKES for a training.
 
     caught          no engine with this mistake gets full marks
     partly          name → how those engines work that get full marks though others with this mistake do not
@@ -96,7 +97,7 @@ class Exercise:
         caught, partly, missed = [], {}, []
         same: dict[tuple[str, ...], dict[str, None]] = {}
         for mistake in self.mistakes:
-            runs = [list(sheet.engines.runs(mistake)) for sheet in self.sheets]
+            runs = [list(sheet.runs(mistake)) for sheet in self.sheets]
             marks = [
                 [sheet.gives_full_marks(sheet.answers(wrong)) for wrong in found]
                 for sheet, found in zip(self.sheets, runs, strict=True)
@@ -140,6 +141,8 @@ class _Sheet:
         self.task = replace(task, truth=self.truth)
         self.engines = WrongEngines(point)
         self._keys = list(dict.fromkeys(key for check in task.checks for key in check.keys))
+        names = point.graph.nodes.slots
+        self._asked = [name for key in self._keys if key.startswith("gradients.") and (name := key[10:]) in names]
         self._has_jacobian = any(key.partition(".")[0] == "jacobian" for key in self._keys)
 
     def answers(self, wrong: Wrong) -> Answers:
@@ -154,6 +157,15 @@ class _Sheet:
             # Not made by one backward pass: let it be right.
             members["jacobian"] = self.truth.member("jacobian")
         return Answers(members)
+
+    def runs(self, mistake: Mistake) -> Iterator[Wrong]:
+        """Yield what engines with a mistake compute: those first that have their children in a list."""
+        harmful = False
+        for wrong in self.engines.runs(mistake):
+            harmful = harmful or not self.gives_full_marks(self.answers(wrong))
+            yield wrong
+        if harmful and (lucky := self.engines.lucky(mistake, self._asked)) is not None:
+            yield lucky
 
     def is_missed(self, mistake: Mistake) -> bool:
         """Tell whether every engine with a mistake gets full marks.

@@ -25,6 +25,8 @@ _TRIED, _GRID, _CHANGED = 160, 12, 3
 _WORK = 3_000
 #: The largest magnitude of a value or gradient, as a multiple of the largest at the given inputs, or by itself.
 _GROWTH, _ALWAYS_ALLOWED = 3.0, 100.0
+#: The magnitudes of numbers that are replaced by others of their size.
+_SMALLEST, _LARGEST = 1e-6, 1e12
 #: What an output may be seeded with where a seed of 1 hides mistakes.
 _SEEDS = (2.0, 3.0, -2.0, 0.5)
 
@@ -63,10 +65,9 @@ def _moved(task: Task, inputs: Mapping[str, float], seeds: Mapping[str, float]) 
     assert graph is not None
     cotangents: Mapping[str, Any] | None = seeds or task.seeds
     point: dict[str, Any] = graph.inputs | dict(inputs)
-    evaluation: dict[str, Any] = {"graph": dict(task.source["evaluation"]["graph"]) | {"inputs": point}}
-    if cotangents is not None:
-        evaluation["seeds"] = dict(cotangents)
-    return replace(task, source={"evaluation": evaluation}, truth=GraphTruth(at(graph, point), cotangents))
+    moved = at(graph, point)
+    evaluation = {"graph": moved.to_dict(), "seeds": cotangents}
+    return replace(task, source={"evaluation": evaluation}, truth=GraphTruth(moved, cotangents))
 
 
 def suggest(task: Task, strength: Strength) -> Suggestion | None:
@@ -205,11 +206,15 @@ def _largest(point: Point) -> float:
 def round_numbers_near(x: float) -> Iterator[tuple[float, float]]:
     """Yield round numbers near x and near -x, without x and 0, and what each costs: its distance, and its digits."""
     size = abs(x)
-    unit = 1.0 if 0.25 <= size < 20.0 or size == 0.0 else 10.0 ** math.floor(math.log10(size))
+    grids = []
+    if _SMALLEST <= size <= _LARGEST or x == 0.0:
+        unit = 1.0 if 0.25 <= size < 20.0 or x == 0.0 else 10.0 ** math.floor(math.log10(size))
+        grids.append((unit, x, max(2.0 * size, 4.0 * unit), 0.0))
+    # A number of another size may become an everyday one; that costs most.
+    grids.append((1.0, min(max(x, -2.0), 2.0), 2.0, 2.0))
     found: dict[float, float] = {}
-    # What is small by itself may become as large as 2; that costs most.
-    for step, largest, extra in ((unit, max(2.0 * size, 4.0 * unit), 0.0), (1.0, 2.0, 2.0)):
-        middle = round(2.0 * x / step)
+    for step, centre, largest, extra in grids:
+        middle = round(2.0 * centre / step)
         for k in range(-_GRID // 2, _GRID // 2 + 1):
             for halves in (middle + k, k - middle):
                 number = halves * step / 2.0

@@ -6,14 +6,24 @@ exercise can tell is said about the operations that it shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from chainrule_engine.diagnosis.forms import Form
 from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.orders import arranged
+from chainrule_engine.diagnosis.overwriting import survivors
+from chainrule_engine.diagnosis.passes import Work
 from chainrule_engine.diagnosis.runs import Engine
 from chainrule_engine.exercises.point import Point
 from chainrule_engine.tape import Tape
+
+#: Orders in which it matters which child comes first.
+_ARRANGED = ("every path", "breadth first", "preorder")
+#: So many rules are run to find an order of children in sets that does no harm.
+_SET_WORK = 20_000
 
 
 class Wrong(NamedTuple):
@@ -41,7 +51,7 @@ class WrongEngines:
 
     def __init__(self, point: Point) -> None:
         self._tape = Tape(point.graph)
-        self._right = point.evaluation
+        self._right = {name: point.gradient(name) for name in point.graph.nodes.names}
         self._names = point.graph.nodes.names
         self._slots = list(self._tape.declared)
         self._values = [0.0] * self._tape.size
@@ -70,17 +80,32 @@ class WrongEngines:
             assert rules is not None, "one mistake does not contradict itself"
             for plan in engine.plans((mistake,), few=True):
                 gradients = engine.execute(rules, plan)
-                numbers = [gradients[slot] for slot in self._slots]
-                if (key := tuple(numbers)) in seen:
+                key = tuple(gradients[slot] for slot in self._slots)
+                if key in seen:
                     continue
                 seen.add(key)
-                values = [engine.form.values[slot] for slot in self._slots]
-                yield Wrong(
-                    mistake,
-                    plan.variant,
-                    dict(zip(self._names, values, strict=True)),
-                    dict(zip(self._names, numbers, strict=True)),
-                )
+                yield self._wrong(mistake, plan.variant, engine, gradients)
+
+    def lucky(self, mistake: Mistake, wanted: Collection[str]) -> Wrong | None:
+        """Return what an engine computes that keeps children in a set and has them in an order that does no harm.
+
+        wanted  ids whose gradients are to be right; None where no order was found with which all of them are
+        """
+        engine = self._engine(mistake, wraps=False)
+        rules, start, work = engine.form.rules, engine.start("seeds"), Work(_SET_WORK)
+        accepts = {self._tape.slot(name): partial(_is_near, self._right[name]) for name in wanted}
+        if mistake.assigns == ():
+            gradients = survivors(engine.form, rules, start, accepts, work)
+        elif mistake.in_the_pass and mistake.order in _ARRANGED:
+            gradients = arranged(engine.form, rules, mistake.order, start, accepts, work)
+        else:
+            return None
+        return None if gradients is None else self._wrong(mistake, "children in a set", engine, gradients)
+
+    def _wrong(self, mistake: Mistake, variant: str, engine: Engine, gradients: Sequence[float]) -> Wrong:
+        values = {name: engine.form.values[slot] for name, slot in zip(self._names, self._slots, strict=True)}
+        found = {name: gradients[slot] for name, slot in zip(self._names, self._slots, strict=True)}
+        return Wrong(mistake, variant, values, found)
 
     def _engine(self, mistake: Mistake, wraps: bool) -> Engine:
         key = (mistake.name if mistake.forward else "", wraps)
@@ -88,3 +113,7 @@ class WrongEngines:
             form = Form(self._tape, self._values, self._seeds, {}, mistake.forward, wraps=wraps)
             self._engines[key] = Engine(form)
         return self._engines[key]
+
+
+def _is_near(right: float, number: float) -> bool:
+    return math.isclose(right, number, rel_tol=1e-6, abs_tol=1e-9)

@@ -1,4 +1,25 @@
-"""Grading: tasks, and the reports that students' answers give. A pure function: no clock, no chance, no network."""
+"""Grading: tasks, and the reports that students' answers give. A pure function: no clock, no chance, no network.
+
+>>> task = read_task({"evaluation": {"graph": {"inputs": {"a": 2.0, "b": -3.0}, "program": "a*b + a"}}})
+>>> report = grade(task, {"value": -4.0, "gradients": {"a": -2.0, "b": -2.0}})
+>>> [check["message"] for check in report.to_dict()["checks"]]
+['Correct.', 'Correct.', 'Not correct: the sign is flipped.']
+
+    canonical      the JSON text that digests are taken of
+    fields         reads objects that came from outside
+    distances, comparison   how far a number is off, the table of modes
+    kinks, truth   the right numbers, and what else is right
+    tasks          what is asked
+    training_form, sources, defaults, reading   a task from its form on the wire
+    answers        a student's numbers from theirs
+    judging        one check
+    relations, messages   what students are told of it
+    scoring        points
+    mistakes       which known mistakes give the wrong numbers
+    report         for the staff, for students
+    grader         all of that
+    lint, regrade  before and after
+"""
 
 from chainrule_engine.grading.canonical import canonical, digest
 from chainrule_engine.grading.comparison import MODES, PRESETS, Compare, Mode

@@ -9,47 +9,14 @@ so; an infinity where the same one is expected, unless `infinity` says otherwise
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from chainrule_engine.errors import Path
+from chainrule_engine.grading import distances
+from chainrule_engine.grading.distances import Distance, Settings
 from chainrule_engine.grading.fields import Reader
-
-
-class Distance(NamedTuple):
-    """How far off a number is, and how far it may be.
-
-    strict  whether it has to be less than that
-    """
-
-    error: float
-    tolerance: float
-    strict: bool = False
-
-    def within(self, multiple: float = 1.0) -> bool:
-        """Tell whether the error is within so many tolerances."""
-        allowed = multiple * self.tolerance
-        if self.error == 0.0:
-            return True
-        return math.isfinite(self.error) and (self.error < allowed if self.strict else self.error <= allowed)
-
-    @property
-    def multiple(self) -> float:
-        """The error in tolerances; infinite where there is no tolerance."""
-        if self.error == 0.0:
-            return 0.0
-        return self.error / self.tolerance if self.tolerance > 0.0 else math.inf
-
-
-MATCH = Distance(0.0, 0.0)
-NEVER = Distance(math.inf, 0.0)
-
-Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,144 +84,10 @@ class Compare:
         """Return the settings that a report may tell: those that do not tell the right answer."""
         fields = self.rule.settings
         return {
-            name: value for name, value in self.settings.items() if fields[name].shown and value not in (None, False)
+            name: value
+            for name, value in self.settings.items()
+            if fields[name].shown and value is not None and value is not False
         }
-
-
-# ------------------------------------------------------------------------------------------------- distances
-
-
-def _unusual(student: float, expected: float, settings: Settings) -> Distance | None:
-    """Compare where one of the two is no finite number, or they are equal; None elsewhere."""
-    if math.isfinite(student) and math.isfinite(expected):
-        return MATCH if student == expected else None
-    if student != student or expected != expected:
-        return MATCH if student != student and expected != expected and settings.get("equal_nan") else NEVER
-    infinity = settings.get("infinity", "same")
-    if infinity == "same":
-        return MATCH if student == expected else NEVER
-    if infinity == "arithmetic":
-        # What |student - expected| <= rtol·|expected| gives in plain float64: inf <= inf holds.
-        return MATCH if abs(student - expected) <= abs(expected) else NEVER
-    return NEVER
-
-
-def _by(tolerance: Callable[[float, float, Settings], float], *, strict: bool | None = None) -> Any:
-    """Make a rule of the tolerance: (student, expected, settings) → the error allowed."""
-
-    def measure(student: float, expected: float, settings: Settings) -> Distance:
-        unusual = _unusual(student, expected, settings)
-        if unusual is not None:
-            return unusual
-        is_strict = bool(settings.get("strict")) if strict is None else strict
-        return Distance(abs(student - expected), tolerance(student, expected, settings), is_strict)
-
-    return measure
-
-
-def _allclose(student: float, expected: float, settings: Settings) -> float:
-    return float(settings["atol"] + settings["rtol"] * abs(expected))
-
-
-def _isclose(student: float, expected: float, settings: Settings) -> float:
-    size = abs(expected)
-    if settings["of"] == "larger":
-        size = max(size, abs(student))
-    return float(max(settings["rtol"] * size, settings["atol"]))
-
-
-def _relative_to(rtol: float, student: float, expected: float, settings: Settings) -> float:
-    if min(abs(student), abs(expected)) < settings["zero_level"]:
-        return float(settings["zero_atol"])
-    return rtol * abs(expected)
-
-
-def _relative(student: float, expected: float, settings: Settings) -> float:
-    return _relative_to(settings["rtol"], student, expected, settings)
-
-
-def _percent(student: float, expected: float, settings: Settings) -> float:
-    return _relative_to(settings["percent"] / 100.0, student, expected, settings)
-
-
-def _half_a_unit(decimals: int) -> float:
-    """Return a little more than half a unit of the given decimal place, as 0.5 would be lost to rounding."""
-    return 0.51 * float(f"1e{-decimals}")
-
-
-def _sigfig(student: float, expected: float, settings: Settings) -> float:
-    exponent = Decimal(expected).adjusted() if expected else 0
-    return _half_a_unit(int(settings["digits"]) - 1 - exponent)
-
-
-def _decimals(student: float, expected: float, settings: Settings) -> float:
-    return _half_a_unit(int(settings["digits"]))
-
-
-def _exact(student: float, expected: float, settings: Settings) -> Distance:
-    return _unusual(student, expected, settings) or NEVER
-
-
-def _place(number: float) -> int:
-    """Return the place of a float64 among all, in order: neighbours differ by 1, and both zeros are 0."""
-    (bits,) = struct.unpack("<q", struct.pack("<d", number))
-    return int(bits) if bits >= 0 else -(int(bits) & 0x7FFF_FFFF_FFFF_FFFF)
-
-
-def _ulp(student: float, expected: float, settings: Settings) -> Distance:
-    unusual = _unusual(student, expected, settings)
-    if unusual is not None:
-        return unusual
-    return Distance(float(abs(_place(student) - _place(expected))), settings["ulps"])
-
-
-def _range(student: float, expected: float, settings: Settings) -> Distance:
-    low, high = settings.get("low"), settings.get("high")
-    inside = (low is None or student >= low) and (high is None or student <= high)
-    return MATCH if inside and math.isfinite(student) else NEVER
-
-
-def _any_of(student: float, expected: float, settings: Settings) -> Distance:
-    measure = _by(_allclose)
-    found = [measure(student, value, settings) for value in (expected, *settings["values"])]
-    return Distance(*min(found, key=lambda distance: distance.multiple))
-
-
-# -------------------------------------------------------------------------------------- all numbers together
-
-
-def _direction(students: Sequence[float], expected: Sequence[float], settings: Settings) -> Distance:
-    """Measure 1 - cosine of the angle between the two, as half the squared distance of the unit vectors."""
-    if not any(expected) and not any(students):
-        return MATCH
-    units = [_unit(students), _unit(expected)]
-    if units[0] is None or units[1] is None or len(students) != len(expected):
-        return NEVER
-    apart = math.fsum((s - e) * (s - e) for s, e in zip(units[0], units[1], strict=True)) / 2.0
-    return Distance(apart, 1.0 - settings["min_cosine"])
-
-
-def _unit(vector: Sequence[float]) -> list[float] | None:
-    size = max(map(abs, vector), default=0.0)
-    if not 0.0 < size < math.inf or any(map(math.isnan, vector)):
-        return None
-    scaled = [number / size for number in vector]
-    length = math.sqrt(math.fsum(number * number for number in scaled))
-    return [number / length for number in scaled]
-
-
-def _monotone(students: Sequence[float], expected: Sequence[float], settings: Settings) -> Distance:
-    sign = -1.0 if settings["order"] == "decreasing" else 1.0
-    steps = [sign * (after - before) for before, after in pairwise(students)]
-    holds = all(step > 0.0 if settings["strict"] else step >= 0.0 for step in steps)
-    return MATCH if holds and len(students) == len(expected) and all(map(math.isfinite, students)) else NEVER
-
-
-def _threshold(students: Sequence[float], expected: Sequence[float], settings: Settings) -> Distance:
-    at_most, at_least = settings.get("at_most"), settings.get("at_least")
-    last = students[-1] if students else math.nan
-    holds = (at_most is None or last <= at_most) and (at_least is None or last >= at_least)
-    return MATCH if holds and math.isfinite(last) else NEVER
 
 
 # ------------------------------------------------------------------------------------------------- the table
@@ -287,87 +120,87 @@ _ZERO = {"zero_level": Setting(_NONNEGATIVE, 1e-14), "zero_atol": Setting(_NONNE
 
 #: Every mode by its name on the wire.
 MODES: dict[str, Mode] = {
-    "exact": Mode("equal", _UNUSUAL, _exact, banded=False),
+    "exact": Mode("equal", _UNUSUAL, distances.exact, banded=False),
     "allclose": Mode(
         "|student - expected| <= atol + rtol·|expected|",
         _TOLERANCES | _STRICT | _UNUSUAL,
-        _by(_allclose),
+        distances.by_tolerance(distances.allclose),
         together=("rtol", "atol"),
     ),
     "isclose": Mode(
         "|student - expected| <= max(rtol·size, atol), size being that of the larger one or of the expected one",
-        _TOLERANCES | {"of": Setting(_choice("larger", "expected"), "larger")} | _STRICT | _UNUSUAL,
-        _by(_isclose),
+        _TOLERANCES | {"relative_to": Setting(_choice("larger", "expected"), "larger")} | _STRICT | _UNUSUAL,
+        distances.by_tolerance(distances.isclose),
         together=("rtol", "atol"),
     ),
     "absolute": Mode(
         "|student - expected| <= atol",
         {"atol": Setting(_NONNEGATIVE)} | _STRICT | _UNUSUAL,
-        _by(lambda student, expected, settings: settings["atol"]),
+        distances.by_tolerance(lambda student, expected, settings: settings["atol"]),
     ),
     "relative": Mode(
         "|student - expected| <= rtol·|expected|, or zero_atol where one of the two is smaller than zero_level",
         {"rtol": Setting(_NONNEGATIVE)} | _ZERO | _STRICT | _UNUSUAL,
-        _by(_relative),
+        distances.by_tolerance(distances.relative),
         together=("zero_level", "zero_atol"),
     ),
     "percent": Mode(
         "as relative, in percent of the expected number",
         {"percent": Setting(_NONNEGATIVE)} | _ZERO | _STRICT | _UNUSUAL,
-        _by(_percent),
+        distances.by_tolerance(distances.percent),
         together=("zero_level", "zero_atol"),
     ),
     "sigfig": Mode(
         "|student - expected| < 0.51 units of the last of so many significant digits of the expected number",
         {"digits": Setting(_number(least=1, most=17, whole=True))} | _UNUSUAL,
-        _by(_sigfig, strict=True),
+        distances.by_tolerance(distances.sigfig, strict=True),
     ),
     "decimals": Mode(
         "|student - expected| < 0.51 units of the last of so many decimal places",
         {"digits": Setting(_number(least=0, most=20, whole=True))} | _UNUSUAL,
-        _by(_decimals, strict=True),
+        distances.by_tolerance(distances.decimals, strict=True),
     ),
     "range": Mode(
         "low <= student <= high, whatever is expected",
         {name: Setting(_number(), optional=True, shown=False) for name in ("low", "high")},
-        _range,
+        distances.between,
         any_one_of=("low", "high"),
         banded=False,
     ),
     "ulp": Mode(
         "so many float64 numbers lie at most from one to the other",
         {"ulps": Setting(_number(least=0, most=2**53, whole=True))} | _UNUSUAL,
-        _ulp,
+        distances.ulp,
     ),
     "any_of": Mode(
         "as allclose, to the expected number or one of these values",
         {"values": Setting(_values, shown=False)} | _TOLERANCES | _UNUSUAL,
-        _any_of,
+        distances.any_of,
         together=("rtol", "atol"),
     ),
     "sequence": Mode(
         "as allclose, number by number; the list may be shorter or longer, and is then wrong from there on",
         _HISTORY_TOLERANCES | _UNUSUAL,
-        _by(_allclose),
+        distances.by_tolerance(distances.allclose),
         together=("rtol", "atol"),
         open_ended=True,
     ),
     "direction": Mode(
         "the cosine of the angle between the student's vector and the expected one is min_cosine at least",
         {"min_cosine": Setting(_number(above=-1.0, most=1.0), 0.999999)},
-        whole=_direction,
+        whole=distances.direction,
     ),
     "monotone": Mode(
         "a list that never rises, or never falls",
         {"order": Setting(_choice("decreasing", "increasing"), "decreasing"), "strict": _FLAG},
-        whole=_monotone,
+        whole=distances.monotone,
         banded=False,
         open_ended=True,
     ),
     "threshold": Mode(
         "the number, or the last of a list, is not above at_most and not below at_least",
         {name: Setting(_number(), optional=True, shown=False) for name in ("at_most", "at_least")},
-        whole=_threshold,
+        whole=distances.threshold,
         any_one_of=("at_most", "at_least"),
         banded=False,
         open_ended=True,
@@ -419,7 +252,7 @@ def read_compare(reader: Reader, data: object, path: Path, default: str = "numbe
             reader.problem(path, f"{mode} needs {name}")
         else:
             settings[name] = setting.default
-    low, high = (settings.get(name) for name in rule.any_one_of or ("", ""))
-    if mode == "range" and low is not None and high is not None and low > high:
+    least, most = settings.get("low"), settings.get("high")
+    if least is not None and most is not None and least > most:
         reader.problem((*path, "low"), "low is not above high")
     return Compare(mode, settings)

@@ -10,8 +10,8 @@ from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, Path, Problem
 from chainrule_engine.graph import describe, read_number
 from chainrule_engine.refusals import closest
 
-#: Names and titles are no longer than this.
-MAX_TEXT = 200
+#: Names and titles are no longer than this: that of a check may hold two ids of a graph.
+MAX_TEXT = 500
 
 
 class TaskError(InvalidInput):
@@ -62,11 +62,11 @@ class Reader:
     def items(self, data: object, path: Path, what: str, *, least: int = 0, most: int) -> Iterable[tuple[Path, Any]]:
         """Return the items of a list with their paths; none where it is no list."""
         if not isinstance(data, list):
-            self.problem(path, f"{what} is a list, and this is {describe(data)}")
+            self.problem(path, f"{what}: a list is needed here, and this is {describe(data)}")
         elif len(data) < least:
-            self.problem(path, f"{what} has {least} at least")
+            self.problem(path, f"{what}: there must be {least} at least")
         elif len(data) > most:
-            self.problem(path, f"{what} has {most:,} at most, and this has {len(data):,}")
+            self.problem(path, f"{what}: {most:,} at most, and these are {len(data):,}")
         else:
             return [((*path, place), item) for place, item in enumerate(data)]
         return []
@@ -103,6 +103,7 @@ class Reader:
         least: float | None = None,
         above: float | None = None,
         most: float | None = None,
+        below: float | None = None,
         whole: bool = False,
     ) -> float | None:
         """Return a finite number within bounds, None where it is none."""
@@ -114,6 +115,8 @@ class Reader:
             self.problem(path, f"this is {least} at least")
         elif above is not None and number <= above:
             self.problem(path, f"this is more than {above}")
+        elif below is not None and number >= below:
+            self.problem(path, f"this is less than {below}")
         elif most is not None and number > most:
             self.problem(path, f"this is {most} at most")
         elif whole and number != int(number):

@@ -10,13 +10,16 @@ from typing import Any
 import chainrule_engine
 from chainrule_engine.grading.answers import read_answers
 from chainrule_engine.grading.canonical import digest, digest_of_anything, wire
-from chainrule_engine.grading.fields import MAX_TEXT, pointer
+from chainrule_engine.grading.fields import pointer
 from chainrule_engine.grading.judging import Judgement, judge
 from chainrule_engine.grading.messages import message
 from chainrule_engine.grading.mistakes import find_mistakes, followed_through
 from chainrule_engine.grading.report import SCHEMA, Report, totals
 from chainrule_engine.grading.tasks import Check, Task, tidy
 from chainrule_engine.grading.truth import quantity
+
+#: What a submission is called is no longer than this.
+MAX_ID = 200
 
 
 def grade(task: Task, answers: object, submission: Mapping[str, Any] | None = None, *, diagnose: bool = True) -> Report:
@@ -29,7 +32,7 @@ def grade(task: Task, answers: object, submission: Mapping[str, Any] | None = No
     A missing, malformed or incomparable number earns nothing. Answers of which some cannot be read, or that hold none
     of what is asked, are `not_gradable`, with pointers into them.
     """
-    return _Grading(task, answers, submission or {}, diagnose).report()
+    return _Grading(task, answers, submission if isinstance(submission, Mapping) else {}, diagnose).report()
 
 
 class _Grading:
@@ -112,7 +115,7 @@ class _Grading:
         return {
             check.id
             for check in wrong
-            if all(key in following for key in check.keys)
+            if all(_counts(following.get(key)) for key in check.keys)
             and judge(check, self.task.truth, self.answers, following).passed
         }
 
@@ -165,29 +168,38 @@ class _Grading:
             error / abs(number) if number else (0.0 if error == 0.0 else math.inf)
             for error, (_, number) in zip(errors, pairs, strict=True)
         ]
+        intervals = [self.task.truth.intervals(key) for key in check.keys] if check.kink == "any_subgradient" else []
         worst = max((element.distance.multiple for element in judged.elements), default=math.inf)
-        return {
+        entry = {
             "expected": expected[0] if check.single else expected,
             "abs_err": wire(max(errors)) if errors else None,
             "rel_err": wire(max(relative)) if relative else None,
             "distance": wire(worst),
             "detail": f"{sum(element.credit == 1 for element in judged.elements)} of {len(judged.elements)} right",
         }
+        if any(interval is not None for interval in intervals):
+            entry["interval"] = wire(intervals[0] if check.single else intervals)
+        return entry
 
 
 def _submission(given: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the opaque id and the attempt, nothing else: a report holds no personal data."""
     name, attempt = given.get("id"), given.get("attempt")
-    if not (isinstance(name, str) and 0 < len(name) <= MAX_TEXT and name.isprintable()):
+    if not (isinstance(name, str) and 0 < len(name) <= MAX_ID and name.isprintable()):
         name = None
     if not (type(attempt) is int and 0 < attempt < 2**53):
         attempt = None
     return {"id": name, "attempt": attempt}
 
 
+def _counts(following: float | None) -> bool:
+    """Tell whether a number that follows from others shows that they were worked with: 0 follows from any 0."""
+    return following is not None and math.isfinite(following) and following != 0.0
+
+
 def _is_empty(quantity: Any) -> bool:
     """Tell whether a quantity, as deep as the right one, holds no number."""
-    if isinstance(quantity, Mapping):
+    if isinstance(quantity, dict):
         return all(map(_is_empty, quantity.values()))
     if isinstance(quantity, list):
         return all(map(_is_empty, quantity))

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule_engine.grading.answers import Answers
-from chainrule_engine.grading.comparison import NEVER, Distance
+from chainrule_engine.grading.distances import NEVER, Distance
 from chainrule_engine.grading.kinks import Interval
 from chainrule_engine.grading.tasks import Band, Check
 from chainrule_engine.grading.truth import Quantity, Truth, quantity
@@ -62,63 +62,67 @@ class Judgement:
 
 def judge(check: Check, truth: Truth, answers: Answers, instead: Mapping[str, float] | None = None) -> Judgement:
     """Compare the answers to a check with the right numbers, or with others: key → number."""
-    pairs: list[tuple[str, float | None, float | None, Interval | None]] = []
+    pairs: list[_Pair] = []
     for key in check.keys:
         expected = quantity(truth, key) if instead is None else instead.get(key, math.nan)
         intervals = truth.intervals(key) if check.kink == "any_subgradient" and instead is None else None
-        pairs += [(key, *pair) for pair in _pairs(answers.find(key), expected, intervals)]
+        pairs += _pairs(key, answers.find(key), expected, intervals)
     if check.compare.rule.each is not None:
-        elements = [_compare(check, *pair) for pair in pairs]
+        elements = [_compare(check, pair) for pair in pairs]
         credit = _together(check.credit, elements)
     else:
-        elements = _compare_all(check, pairs)
+        elements = _compare_all(check, pairs, answers.find(check.keys[0]))
         credit = elements[0].credit if elements else Fraction(0)
     borderline = any(_is_borderline(element.distance, check.bands) for element in elements)
     return Judgement(check, elements, credit, borderline)
 
 
-def _pairs(
-    student: Quantity, expected: Quantity, interval: Any
-) -> Iterator[tuple[float | None, float | None, Interval | None]]:
+class _Pair(NamedTuple):
+    key: str
+    student: float | None
+    expected: float | None
+    interval: Interval | None = None
+
+
+def _pairs(key: str, student: Quantity, expected: Quantity, interval: Any) -> Iterator[_Pair]:
     """Yield the numbers of two quantities side by side; the recursion is as deep as the expected one."""
     if isinstance(expected, dict):
         given = student if isinstance(student, dict) else {}
         for name, item in expected.items():
-            yield from _pairs(given.get(name), item, None)
+            yield from _pairs(key, given.get(name), item, None)
     elif isinstance(expected, list):
         numbers = student if isinstance(student, list) else []
         for place, item in enumerate(expected):
             ends = interval[place] if interval is not None else None
-            yield from _pairs(numbers[place] if place < len(numbers) else None, item, ends)
+            yield from _pairs(key, numbers[place] if place < len(numbers) else None, item, ends)
         for number in numbers[len(expected) :]:
-            yield number, None, None
+            yield _Pair(key, number, None)
     else:
-        yield student if isinstance(student, float) else None, expected, interval
+        yield _Pair(key, student if isinstance(student, float) else None, expected, interval)
 
 
-def _compare(
-    check: Check, key: str, student: float | None, expected: float | None, interval: Interval | None
-) -> Element:
-    if expected is not None and interval is not None and student is not None and interval[0] <= interval[1]:
-        expected = min(max(student, interval[0]), interval[1]) if student == student else expected
+def _compare(check: Check, pair: _Pair) -> Element:
+    key, student, expected, interval = pair
     if student is None or expected is None:
         return Element(key, student, expected, NEVER, Fraction(0))
+    if interval is not None and interval[0] <= interval[1] and student == student:
+        expected = min(max(student, interval[0]), interval[1])
     distance = check.compare.measure(student, expected)
     return Element(key, student, expected, distance, _credit(distance, check.bands))
 
 
-def _compare_all(check: Check, pairs: list[tuple[str, float | None, float | None, Interval | None]]) -> list[Element]:
+def _compare_all(check: Check, pairs: list[_Pair], given: Quantity) -> list[Element]:
     rule = check.compare.rule.whole
     assert rule is not None
-    students = [student for _, student, _, _ in pairs if student is not None]
-    expected = [number for _, _, number, _ in pairs if number is not None]
-    # Numbers may be missing at the end alone, and only where the length is free: there the rule looks at it.
+    students = [pair.student for pair in pairs if pair.student is not None]
+    expected = [pair.expected for pair in pairs if pair.expected is not None]
+    # Of a single list whose length is free, the rule looks at that; elsewhere no number may be missing.
     whole = len(students) == len(pairs)
-    if check.compare.rule.open_ended and not whole:
-        whole = bool(students) and all(student is not None for _, student, _, _ in pairs[: len(students)])
+    if check.compare.rule.open_ended and len(check.keys) == 1 and isinstance(given, list):
+        whole = len(students) == len(given)
     distance = rule(students, expected, check.compare.settings) if whole and students else NEVER
     credit = _credit(distance, check.bands)
-    return [Element(key, student, number, distance, credit) for key, student, number, _ in pairs]
+    return [Element(pair.key, pair.student, pair.expected, distance, credit) for pair in pairs]
 
 
 def _credit(distance: Distance, bands: tuple[Band, ...]) -> Fraction:

@@ -8,8 +8,7 @@ from typing import Any
 from chainrule_engine.errors import Problem
 from chainrule_engine.grading.answers import read_answers
 from chainrule_engine.grading.canonical import wire
-from chainrule_engine.grading.comparison import Distance
-from chainrule_engine.grading.judging import Element, judge
+from chainrule_engine.grading.judging import Judgement, judge
 from chainrule_engine.grading.tasks import Check, Task
 from chainrule_engine.grading.truth import Truth
 
@@ -23,22 +22,17 @@ def right_answers(task: Task) -> dict[str, Any]:
 
 
 def lint(task: Task) -> list[Problem]:
-    """Return what is questionable, with paths into the task: tolerances of 0, checks that right answers fail, kinks.
+    """Return what is questionable, with paths into the task: tolerances of 0, or larger than what is
+    expected, checks that right answers fail, kinks.
 
     It computes the right numbers, so a training runs.
     """
     answers = read_answers(task.truth, right_answers(task))
     problems: list[Problem] = []
     for place, check in enumerate(task.checks):
-        path = ("checks", place, "compare")
-        judged = judge(check, task.truth, answers)
-        if not judged.passed:
-            problems.append(Problem(path, _why_wrong(check, judged.elements)))
-        elif any(map(_has_no_tolerance, [check] * len(judged.elements), judged.elements)):
-            detail = "the tolerance is 0 where 0 is expected: any rounding error is wrong; give an atol or a zero_level"
-            if all(element.expected for element in judged.elements):
-                detail = "the tolerance is 0: any rounding error is wrong"
-            problems.append(Problem(path, detail))
+        detail = _questionable(check, judge(check, task.truth, answers))
+        if detail is not None:
+            problems.append(Problem(("checks", place, "compare"), detail))
     at_kinks = [check for check in task.checks if any(key.startswith("gradients.") for key in check.keys)]
     if task.truth.kinks and at_kinks:
         nodes = ", ".join(task.truth.kinks[:5])
@@ -53,18 +47,26 @@ def _is_given(truth: Truth, member: str) -> bool:
     return member != "jacobian" and truth.member(member) not in (None, {}, [])
 
 
-def _why_wrong(check: Check, elements: list[Element]) -> str:
-    if any(element.expected is not None and math.isnan(element.expected) for element in elements):
-        return "NaN is expected, and nothing is right: set equal_nan, or change the inputs"
-    return f"the right numbers themselves do not pass: mend the settings of {check.compare.mode}"
+def _questionable(check: Check, judged: Judgement) -> str | None:
+    """Say what is questionable about a comparison, the right answers being judged."""
+    expected = [element.expected for element in judged.elements if element.expected is not None]
+    if not judged.passed:
+        if any(map(math.isnan, expected)):
+            return "NaN is expected, and nothing is right: set equal_nan, or change the inputs"
+        return f"the right numbers themselves do not pass: mend the settings of {check.compare.mode}"
+    if check.compare.rule.each is None or not check.compare.rule.banded:
+        return None
+    finite = list(filter(math.isfinite, expected))
+    # Of 0 the next number is so small that even a sum of roundings is above it.
+    exact = [number for number in finite if not _accepts(check, math.nextafter(number, math.inf), number)]
+    if exact and not all(exact):
+        return "the tolerance is 0 where 0 is expected: any rounding error is wrong; give an atol, or a zero_level"
+    if exact:
+        return "the tolerance is 0: any rounding error is wrong"
+    if any(number and _accepts(check, 0.0, number) for number in finite):
+        return "0 would be right as well: the tolerance is larger than a number that is expected"
+    return None
 
 
-def _has_no_tolerance(check: Check, element: Element) -> bool:
-    """Tell whether the number next to the right one would be wrong."""
-    expected = element.expected
-    if check.compare.rule.each is None or not check.compare.rule.banded or expected is None:
-        return False
-    if not math.isfinite(expected):
-        return False
-    nearest: Distance = check.compare.measure(math.nextafter(expected, math.inf), expected)
-    return not nearest.within()
+def _accepts(check: Check, student: float, expected: float) -> bool:
+    return check.compare.measure(student, expected).within()

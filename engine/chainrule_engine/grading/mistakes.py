@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainrule_engine.diagnosis import Blame, Explanation
+from chainrule_engine.diagnosis import Blame, Explanation, diagnose_history
 from chainrule_engine.grading.answers import Answers
 from chainrule_engine.grading.canonical import wire
 from chainrule_engine.grading.tasks import Task
@@ -72,10 +72,6 @@ def _known(answers: Answers) -> dict[str, float]:
 def _of_history(task: Task, answers: Answers, failed: Mapping[str, Collection[str]]) -> Mistakes:
     history = answers.find("loss_history")
     if not isinstance(history, list) or not all(isinstance(loss, float) for loss in history) or task.training is None:
-        return Mistakes()
-    try:
-        from chainrule_engine.diagnosis.histories import diagnose_history
-    except ImportError:  # until it is there
         return Mistakes()
     found = diagnose_history(task.training, history)
     return Mistakes(*_ranked(found.explanations, failed))

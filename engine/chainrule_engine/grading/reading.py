@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import chainrule_engine
-from chainrule_engine.errors import InvalidInput, LimitExceeded, Path
+from chainrule_engine.errors import Path
 from chainrule_engine.grading.comparison import MODES, Compare, read_compare
+from chainrule_engine.grading.defaults import (
+    default_checks,
+    default_id,
+    default_preset,
+    default_title,
+    what_there_is,
+)
 from chainrule_engine.grading.fields import Reader
+from chainrule_engine.grading.scoring import maximum
+from chainrule_engine.grading.sources import Limits, read_source
 from chainrule_engine.grading.tasks import (
     CREDITS,
     ENGINE_PIN,
@@ -24,13 +34,12 @@ from chainrule_engine.grading.tasks import (
     Feedback,
     Group,
     Task,
+    exact,
     same_engine,
-    tidy,
 )
-from chainrule_engine.grading.truth import GraphTruth, TrainingTruth, Truth, quantity
-from chainrule_engine.graph import Graph, describe, is_named
+from chainrule_engine.grading.truth import GraphTruth, Truth, quantity
+from chainrule_engine.graph import describe
 from chainrule_engine.refusals import quote
-from chainrule_engine.training import Training
 
 MAX_CHECKS, MAX_GROUPS, MAX_KEYS, MAX_BANDS, MAX_ATTEMPTS = 1_000, 100, 1_000, 20, 100
 #: Points are no more than this, for a check or a group.
@@ -54,26 +63,26 @@ def read_task(
     max_nodes, max_points   of its graph
     max_work   of its training, in evaluations of a node at a point by plain Python
 
-    Raises TaskError with every problem that was found (32 at most), LimitExceeded beyond a limit. The fields of a
-    training's specification must have the right types already, as for `Training`; nothing is trained here.
+    Raises TaskError with every problem that was found (32 at most), LimitExceeded beyond a limit. Nothing is trained
+    here.
     """
-    return _TaskReader(max_nodes, max_points, max_work).task(data)
+    return _TaskReader(Limits(max_nodes, max_points, max_work)).task(data)
 
 
 class _TaskReader(Reader):
-    def __init__(self, max_nodes: int | None, max_points: int | None, max_work: int | None) -> None:
+    def __init__(self, limits: Limits) -> None:
         super().__init__()
-        self.max_nodes, self.max_points, self.max_work = max_nodes, max_points, max_work
+        self.limits = limits
 
     def task(self, data: object) -> Task:
         fields = self.mapping(data, (), _TASK_FIELDS, "a task")
-        source, truth = self.source(fields)
+        source, truth = read_source(self, fields, self.limits)
         if truth is None:
             self.stop_if_wrong()
             raise AssertionError("without a problem there are right numbers")  # pragma: no cover
-        groups = self.groups(fields.get("groups") or [])
+        groups = self.groups([] if fields.get("groups") is None else fields["groups"])
         if fields.get("checks") is None:
-            checks = _default_checks(truth)
+            checks = default_checks(truth)
         else:
             items = self.items(fields["checks"], ("checks",), "the checks", least=1, most=MAX_CHECKS)
             checks = [self.check(item, path, truth, groups) for path, item in items]
@@ -110,62 +119,15 @@ class _TaskReader(Reader):
             self.problem(path, f"this is engine {version}, and the task is pinned to {text}: change one of them")
         return text
 
-    # -------------------------------------------------------------------------------------------- the numbers
-
-    def source(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], Truth | None]:
-        if ("evaluation" in fields) == ("training" in fields):
-            self.problem((), "give the evaluation or the training that the right numbers come from, and not both")
-            return {}, None
-        name = "evaluation" if "evaluation" in fields else "training"
-        try:
-            return self.evaluation(fields[name]) if name == "evaluation" else self.training(fields[name])
-        except InvalidInput as error:
-            self.problems_under((name,), error)
-        except LimitExceeded as error:
-            raise error.under(name) from None
-        return {}, None
-
-    def evaluation(self, data: object) -> tuple[dict[str, Any], Truth | None]:
-        fields = self.mapping(data, ("evaluation",), ("graph", "seeds"), "an evaluation")
-        if "graph" not in fields:
-            self.problem(("evaluation",), "give the graph")
-            return {}, None
-        given = fields["graph"]
-        seeds = fields.get("seeds")
-        if seeds is not None and not isinstance(seeds, dict):
-            self.problem(("evaluation", "seeds"), f"the seeds are an object, and this is {describe(seeds)}")
-            seeds = None
-        try:
-            graph = Graph.from_dict(given, max_nodes=self.max_nodes, max_points=self.max_points)
-        except InvalidInput as error:
-            raise error.under("graph") from None
-        except LimitExceeded as error:
-            raise error.under("graph") from None
-        truth = GraphTruth(graph, seeds)
-        if seeds is not None:
-            truth.evaluation  # noqa: B018 - says whether the seeds fit the graph
-        return {"evaluation": {"graph": graph.to_dict(), "seeds": seeds}}, truth
-
-    def training(self, data: object) -> tuple[dict[str, Any], Truth | None]:
-        if not isinstance(data, dict):
-            self.problem(("training",), f"a training is an object, and this is {describe(data)}")
-            return {}, None
-        try:
-            training = Training(data, max_nodes=self.max_nodes, max_points=self.max_points)
-            return {"training": data}, TrainingTruth(training, self.max_work)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            self.problem(
-                ("training",), f"this is no specification of a training: {type(error).__name__}: {error!s:.100}"
-            )
-            return {}, None
-
     # -------------------------------------------------------------------------------------------- the checks
 
     def check(self, data: object, path: Path, truth: Truth, groups: Sequence[Group]) -> Check:
         fields = self.mapping(data, path, _CHECK_FIELDS, "a check")
         keys, single = self.keys(fields, path, truth)
         compare = self.compare(fields.get("compare"), (*path, "compare"), keys)
-        bands = self.bands(fields["bands"], (*path, "bands"), compare) if fields.get("bands") else FULL_BAND
+        bands = FULL_BAND
+        if fields.get("bands") is not None:
+            bands = self.bands(fields["bands"], (*path, "bands"), compare)
         credit = self.word(fields, path, "credit", CREDITS, "all")
         if credit != "all" and compare.rule.each is None:
             self.problem((*path, "credit"), f"{compare.mode} judges all numbers together: leave credit out")
@@ -173,7 +135,7 @@ class _TaskReader(Reader):
         if kink == "avoid" and truth.kinks:
             at = ", ".join(truth.kinks[:5])
             self.problem((*path, "kink"), f"the graph is evaluated exactly at a kink: at {at}; move an input")
-        name = fields["id"] if "id" in fields else _default_id(keys) if single else None
+        name = fields["id"] if "id" in fields else default_id(keys) if single else None
         if name is None:
             self.problem(path, "a check of several quantities needs an id")
         group = self.optional(fields, "group", lambda value, place: self.text(value, place, "a group's id"), *path)
@@ -186,12 +148,10 @@ class _TaskReader(Reader):
         if fields.get("requires") is not None:
             for place, item in self.items(fields["requires"], (*path, "requires"), "requires", most=MAX_CHECKS):
                 requires.append(self.text(item, place, "a check's id"))
-        number = fields.get("number")
+        title = self.optional(fields, "title", lambda value, place: self.text(value, place, "a title"), *path)
         return Check(
             id=self.text(name, (*path, "id"), "an id") if name is not None else "",
-            title=self.text(fields["title"], (*path, "title"), "a title")
-            if fields.get("title") is not None
-            else _default_title(keys, truth),
+            title=title or default_title(keys, truth),
             keys=tuple(keys),
             points=self.points_of(fields.get("points", 1), (*path, "points")),
             compare=compare,
@@ -203,7 +163,7 @@ class _TaskReader(Reader):
             requires=tuple(requires),
             follow_through=follow,
             group=group,
-            number=None if number is None else self.text(number, (*path, "number"), "a number of a check"),
+            number=self.optional(fields, "number", lambda value, place: self.text(value, place, "a number"), *path),
         )
 
     def word(self, fields: Mapping[str, Any], path: Path, name: str, words: Any, default: str) -> str:
@@ -226,15 +186,14 @@ class _TaskReader(Reader):
             try:
                 quantity(truth, item, shape=True)
             except KeyError:
-                self.problem(where, f"the task has no quantity {quote(item)}: {_what_there_is(truth)}")
+                self.problem(where, f"the task has no quantity {quote(item)}: {what_there_is(truth)}")
             else:
                 keys.append(item)
         return keys, single
 
     def compare(self, data: object, path: Path, keys: Sequence[str]) -> Compare:
-        preset = _default_preset(keys)
-        compare = read_compare(self, preset if data is None else data, path, preset)
-        return compare
+        preset = default_preset(keys)
+        return read_compare(self, preset if data is None else data, path, preset)
 
     def bands(self, data: object, path: Path, compare: Compare) -> tuple[Band, ...]:
         if not compare.rule.banded:
@@ -247,7 +206,7 @@ class _TaskReader(Reader):
             credit = self.fraction(fields.get("credit"), (*place, "credit"))
             if bands and within is not None and not (within > bands[-1][0] and credit < bands[-1][1]):
                 self.problem(
-                    place, "bands go from the narrowest to the widest, and their credit from the most to the least"
+                    place, "bands go from the narrowest to the widest, their credit from the most to the least"
                 )
             elif not bands and credit != 1:
                 self.problem((*place, "credit"), "the first band's credit is 1, or nobody could earn all the points")
@@ -257,11 +216,15 @@ class _TaskReader(Reader):
 
     def fraction(self, data: object, path: Path) -> Fraction:
         number = self.number(data, path, least=0, most=1)
-        return Fraction(0) if number is None else _exact(number)
+        return Fraction(0) if number is None else exact(number)
 
     def points_of(self, data: object, path: Path) -> Fraction:
         number = self.number(data, path, least=0, most=MAX_POINTS)
-        return Fraction(0) if number is None else _exact(number)
+        return Fraction(0) if number is None else exact(number)
+
+    def some_points(self, data: object, path: Path) -> Fraction:
+        number = self.number(data, path, above=0.0, most=MAX_POINTS)
+        return Fraction(1) if number is None else exact(number)
 
     # ------------------------------------------------------------------------------------- groups and the whole
 
@@ -277,7 +240,7 @@ class _TaskReader(Reader):
                     title=title or name,
                     rule=self.word(fields, path, "rule", GROUP_RULES, "sum"),
                     cap=self.optional(fields, "cap", self.points_of, *path),
-                    points=self.optional(fields, "points", self.points_of, *path),
+                    points=self.optional(fields, "points", self.some_points, *path),
                 )
             )
         self.ids(groups, "groups")
@@ -287,9 +250,7 @@ class _TaskReader(Reader):
         seen: set[str] = set()
         for place, thing in enumerate(things):
             if thing.id and thing.id in seen:
-                self.problem(
-                    (member, place, "id"), f"{quote(thing.id)} is the id of one before it: every id is used once"
-                )
+                self.problem((member, place, "id"), f"{quote(thing.id)} is the id of one before it: each is used once")
             seen.add(thing.id)
 
     def requirements(self, checks: Sequence[Check]) -> None:
@@ -309,8 +270,6 @@ class _TaskReader(Reader):
 
     def points(self, checks: Sequence[Check], groups: Sequence[Group], rounding: str | None) -> list[Check]:
         """Give the checks of a group with points their shares of these; refuse what rounding would spoil."""
-        from dataclasses import replace
-
         shared = list(checks)
         for nth, group in enumerate(groups):
             members = [place for place, check in enumerate(checks) if check.group == group.id]
@@ -326,20 +285,12 @@ class _TaskReader(Reader):
         if rounding == "largest_remainder":
             for place, check in enumerate(shared):
                 if check.points.denominator != 1:
-                    self.problem(
-                        ("checks", place, "points"),
-                        f"to be rounded, a check is worth a whole number, not {tidy(check.points)}",
-                    )
+                    self.problem(("checks", place, "points"), "to be rounded, a check is worth a whole number")
             for nth, group in enumerate(groups):
                 if group.cap is not None:
-                    self.problem(
-                        ("groups", nth, "cap"), "largest_remainder shares the total out to the checks: leave cap out"
-                    )
-        elif rounding == "floor":
-            from chainrule_engine.grading.scoring import maximum
-
-            if maximum(shared, groups).denominator != 1:
-                self.problem(("rounding",), "nobody could earn all the points: their sum is no whole number")
+                    self.problem(("groups", nth, "cap"), "largest_remainder shares the total out: leave cap out")
+        elif rounding == "floor" and maximum(shared, groups).denominator != 1:
+            self.problem(("rounding",), "nobody could earn all the points: their sum is no whole number")
         return shared
 
     def feedback(self, data: object) -> Feedback:
@@ -349,8 +300,9 @@ class _TaskReader(Reader):
         if not isinstance(data, dict):
             return Feedback(self.choice(data, path, LEVELS) or LEVELS[0])
         fields = self.mapping(data, path, ("level", "attempts"), "feedback")
+        given = [] if fields.get("attempts") is None else fields["attempts"]
         attempts: list[tuple[int, str]] = []
-        for place, item in self.items(fields.get("attempts") or [], (*path, "attempts"), "attempts", most=MAX_ATTEMPTS):
+        for place, item in self.items(given, (*path, "attempts"), "attempts", most=MAX_ATTEMPTS):
             entry = self.mapping(item, place, ("from", "level"), "an entry")
             first = self.number(entry.get("from"), (*place, "from"), least=1, whole=True)
             level = self.choice(entry.get("level"), (*place, "level"), LEVELS) or LEVELS[0]
@@ -359,61 +311,3 @@ class _TaskReader(Reader):
             elif first is not None:
                 attempts.append((int(first), level))
         return Feedback(self.word(fields, path, "level", LEVELS, Feedback().level), tuple(attempts))
-
-
-def _exact(number: float) -> Fraction:
-    """Return a number as it was written in decimals: 0.1 is a tenth."""
-    return Fraction(repr(number))
-
-
-# ------------------------------------------------------------------------------------------ what is left out
-
-
-def _default_checks(truth: Truth) -> list[Check]:
-    if isinstance(truth, GraphTruth):
-        keys = ["value", *(f"gradients.{name}" for name in truth.graph.inputs if is_named(name))]
-    else:
-        keys = ["loss_history", "parameters"]
-    return [
-        Check(
-            _default_id([key]) or key,
-            _default_title([key], truth),
-            (key,),
-            Fraction(1),
-            read_compare(Reader(), preset := _default_preset([key]), (), preset),
-        )
-        for key in keys
-    ]
-
-
-def _default_preset(keys: Sequence[str]) -> str:
-    member = keys[0].partition(".")[0] if keys else ""
-    return member if member in ("loss_history", "parameters") else "numbers"
-
-
-def _default_id(keys: Sequence[str]) -> str | None:
-    if not keys:
-        return None
-    member, dot, name = keys[0].partition(".")
-    return {"gradients": "grad", "values": "value"}.get(member, member) + dot + name
-
-
-def _default_title(keys: Sequence[str], truth: Truth) -> str:
-    if len(keys) != 1:
-        return ", ".join(keys)[:100]
-    member, _, name = keys[0].partition(".")
-    if not isinstance(truth, GraphTruth):
-        return keys[0].replace("_", " ")
-    outputs = [output for output in truth.graph.outputs if is_named(output)]
-    output = outputs[0] if len(truth.graph.outputs) == len(outputs) == 1 else None
-    if member == "gradients":
-        return f"∂{output}/∂{name}" if output else f"gradient of {name}"
-    if member == "values":
-        return f"value of {name}"
-    return f"value of {output}" if output and member == "value" else keys[0]
-
-
-def _what_there_is(truth: Truth) -> str:
-    if isinstance(truth, GraphTruth):
-        return "value, values.<id>, gradients.<id> or jacobian.<output>.<input>, with an id of the graph"
-    return "loss_history, parameters, predictions, gradients or metrics.<name>, and what is inside them behind dots"

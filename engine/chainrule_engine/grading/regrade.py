@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chainrule_engine.grading.report import exact
-from chainrule_engine.grading.tasks import tidy
+from chainrule_engine.grading.tasks import exact, tidy
 
 
 def compare_reports(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

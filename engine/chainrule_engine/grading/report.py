@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 from chainrule_engine.grading.canonical import digest
 from chainrule_engine.grading.scoring import Earned, add_up
-from chainrule_engine.grading.tasks import PHASES, Group, tidy
+from chainrule_engine.grading.tasks import PHASES, Group, exact, tidy
 
 SCHEMA = "chainrule.report/1"
 AUDIENCES = ("student", "staff")
@@ -69,13 +68,18 @@ class Report:
 
 def _for_students(staff: Mapping[str, Any], seen: frozenset[str]) -> dict[str, Any]:
     report = {name: entry for name, entry in staff.items() if name != "staff"}
-    checks = [check for check in staff["checks"] if check["visibility"] in seen]
+    # How near to the edge of the tolerance a number is, would be a hint.
+    checks = [
+        {name: entry for name, entry in check.items() if name != "borderline"}
+        for check in staff["checks"]
+        if check["visibility"] in seen
+    ]
     ids = {check["id"] for check in checks}
     blame = report.pop("blame", None)
     report["withheld"] = len(staff["checks"]) - len(checks)
+    report["checks"] = checks
     if report["withheld"]:
         report |= totals(checks, staff["groups"], staff.get("rounding"))
-    report["checks"] = report.get("checks", [])
     report["mistakes"] = [
         {**mistake, "explains": [name for name in mistake["explains"] if name in ids]}
         for mistake in staff["mistakes"]
@@ -126,8 +130,3 @@ def totals(checks: list[dict[str, Any]], groups: list[dict[str, Any]], rounding:
             for score, most, passed in [scores.groups[group["id"]]]
         ],
     }
-
-
-def exact(number: float) -> Fraction:
-    """Return a number as its decimals say."""
-    return Fraction(repr(number))

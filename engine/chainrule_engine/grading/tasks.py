@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -45,6 +45,11 @@ ROUNDINGS = {
 
 Band = tuple[float, Fraction]
 FULL_BAND: tuple[Band, ...] = ((1.0, Fraction(1)),)
+
+
+def exact(number: float) -> Fraction:
+    """Return a number as it is written in decimals: 0.1 is a tenth."""
+    return Fraction(repr(number))
 
 
 def tidy(number: Fraction | float) -> int | float:
@@ -226,8 +231,3 @@ ENGINE_PIN = re.compile(r"(\d{1,6})\.(\d{1,6})(\.\d{1,6})?", re.ASCII)
 def same_engine(pin: str, version: str) -> bool:
     """Tell whether a version is of the major and minor version that a task is pinned to."""
     return pin.split(".")[:2] == version.split(".")[:2]
-
-
-def find_by_id(things: Sequence[Any], wanted: str) -> Any:
-    """Return the thing of that id."""
-    return next(thing for thing in things if thing.id == wanted)

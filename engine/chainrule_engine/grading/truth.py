@@ -12,7 +12,7 @@ from typing import Any
 
 from chainrule_engine.derivatives import Evaluation, evaluate
 from chainrule_engine.errors import LimitExceeded
-from chainrule_engine.grading.kinks import Interval, admissible_gradients, kinks_of
+from chainrule_engine.grading.kinks import Interval, Kinks, find_kinks
 from chainrule_engine.graph import Graph
 from chainrule_engine.lazily import lazy
 from chainrule_engine.training import Training
@@ -24,7 +24,7 @@ Quantity = Any
 def find(quantity: Quantity, path: str) -> Quantity:
     """Return what stands at a dotted path inside a quantity; a name may hold dots itself. Raises KeyError."""
     while path:
-        if isinstance(quantity, Mapping):
+        if isinstance(quantity, dict):
             # The longest name that fits; names with dots are rare, and then the whole rest is one.
             name = path
             while name not in quantity:
@@ -37,7 +37,7 @@ def find(quantity: Quantity, path: str) -> Quantity:
                 raise KeyError(path)
         else:
             raise KeyError(path)
-        quantity = quantity[name] if isinstance(quantity, Mapping) else quantity[int(name)]
+        quantity = quantity[name] if isinstance(quantity, dict) else quantity[int(name)]
         path = path[len(name) + 1 :]
     return quantity
 
@@ -48,7 +48,7 @@ class GraphTruth:
     Raises EvaluationError, with paths into the evaluation, where the seeds do not fit the graph.
     """
 
-    #: The members of the answers → whether they hold one quantity each, or quantities by name.
+    #: What answers may hold.
     members = ("value", "values", "gradients", "jacobian")
 
     def __init__(self, graph: Graph, seeds: Mapping[str, object] | None) -> None:
@@ -69,13 +69,13 @@ class GraphTruth:
         return evaluate(self.graph, derivative="jacobian").jacobian or {}
 
     @lazy
-    def kinks(self) -> list[str]:
-        """The ids of the nodes exactly at a kink or a jump that a gradient passes through."""
-        return kinks_of(self.graph, self.seeds)
+    def _kinks(self) -> Kinks:
+        return find_kinks(self.graph, self.seeds, self.evaluation.all_gradients)
 
-    @lazy
-    def _intervals(self) -> dict[str, list[Interval]]:
-        return admissible_gradients(self.graph, self.seeds) if self.kinks else {}
+    @property
+    def kinks(self) -> Sequence[str]:
+        """The ids of the nodes exactly at a kink or a jump that a gradient passes through."""
+        return self._kinks.nodes
 
     def member(self, name: str) -> Quantity:
         """Return the whole member of that name."""
@@ -91,14 +91,15 @@ class GraphTruth:
     def intervals(self, key: str) -> Interval | list[Interval] | None:
         """Return what a gradient may be where kinks leave a choice: an interval, or one per point; else None."""
         member, _, name = key.partition(".")
-        found = self._intervals.get(name) if member == "gradients" else None
+        found = self._kinks.admissible.get(name) if member == "gradients" else None
         return found[0] if found is not None and self.graph.points is None else found
 
     @lazy
     def locals(self) -> dict[str, list[float]]:
-        """Every id → the local derivatives of the operations that use it, one for each use on the way to an output."""
-        if self.graph.points is not None:
-            return {}
+        """Every id → the local derivatives of the operations that use it, one for each use on the way to an output.
+
+        Of a graph at one point.
+        """
         found: dict[str, list[float]] = {}
         for step in evaluate(self.graph, seeds=self.seeds, trace=True).steps or []:
             found.setdefault(step["to"], []).append(step["local"])
@@ -108,13 +109,15 @@ class GraphTruth:
 class TrainingTruth:
     """The right numbers of a training, which runs when they are asked for."""
 
-    members = ("loss_history", "parameters", "predictions", "gradients", "metrics")
     kinks: Sequence[str] = ()
 
     def __init__(self, training: Training, max_work: int | None) -> None:
         if max_work is not None and training.cost > max_work:
             raise LimitExceeded("work", max_work, training.cost, ("steps",), "grade against a shorter training")
         self.training = training
+        there = {"predictions": training.model.structure.predictions, "metrics": training.metrics}
+        names = ("loss_history", "parameters", "predictions", "gradients", "metrics")
+        self.members = tuple(name for name in names if there.get(name, True))
 
     @property
     def cost(self) -> int:
@@ -140,17 +143,10 @@ class TrainingTruth:
             return model.arrange(model.initial)
         if name == "metrics":
             return {metric: [0.0] for metric in self.training.metrics}
-        if name == "predictions" and not model.structure.predictions:
-            return {}
         return [0.0]
 
     def intervals(self, key: str) -> None:
         """A training follows the conventions at every kink."""
-
-    @property
-    def locals(self) -> dict[str, list[float]]:
-        """A training has none."""
-        return {}
 
 
 Truth = GraphTruth | TrainingTruth
@@ -158,7 +154,7 @@ Truth = GraphTruth | TrainingTruth
 
 def count(numbers: Quantity) -> int:
     """Return how many numbers a quantity holds."""
-    if isinstance(numbers, Mapping):
+    if isinstance(numbers, dict):
         return sum(map(count, numbers.values()))
     return sum(map(count, numbers)) if isinstance(numbers, list) else 1
 

@@ -72,7 +72,7 @@ def _standing(view: View) -> str:
     if not later:
         return f"{points(view.score)} of {points(view.max_score)} points."
     passed = sum(check.passed for check in view.checks if check.visibility == "visible")
-    return f"{passed} of the {len(view.checks) - later} tests shown at once are passed. {later} more are not shown yet."
+    return f"Tests shown at once: {passed} of {len(view.checks) - later} passed. Others, shown later or never: {later}."
 
 
 FORMAT = Format(write, "Gradescope autograder", "results/results.json")

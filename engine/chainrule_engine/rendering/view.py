@@ -98,8 +98,9 @@ class View:
 
     @property
     def full(self) -> bool:
-        """All points, which nothing but a grading can give."""
-        return self.outcome == "graded" and self.score >= self.max_score
+        """All points; where there are none to have, all checks."""
+        everything = self.score >= self.max_score if self.max_score > 0 else all(c.passed for c in self.checks)
+        return self.outcome == "graded" and everything
 
     def lines(self) -> list[str]:
         """All that students are told, a line for each thing; no total where it would tell of what is not shown."""

@@ -7,6 +7,7 @@ message is a student's message, and the functions that raise hold nothing else t
 from __future__ import annotations
 
 import io
+import json
 from contextlib import redirect_stderr
 
 from chainrule_engine.rendering.notebooks import earned
@@ -88,13 +89,15 @@ def otter_test_file(spec: Spec, path: str, *, name: str) -> str:
     name   of the question, as in Otter's notebook
     """
     lines = [
-        "OK_FORMAT = False",
+        '"""Written by chainrule_engine.testing.otter_test_file: a case for each check of the task."""',
         "",
         "from otter.test_files import test_case",
         "",
         "from chainrule_engine.testing import assert_check",
         "",
-        f"name = {name!r}",
+        "OK_FORMAT = False",
+        "",
+        f"name = {_literal(name)}",
         "points = None",
     ]
     for place, check in enumerate(read_spec(spec).checks, start=1):
@@ -102,8 +105,13 @@ def otter_test_file(spec: Spec, path: str, *, name: str) -> str:
         lines += [
             "",
             "",
-            f"@test_case(name={check.title!r}, points={worth!r}, hidden={hidden!r})",
+            f"@test_case(name={_literal(check.title)}, points={worth!r}, hidden={hidden!r})",
             f"def test_{place}(env):",
-            f"    assert_check(env, {check.id!r}, spec={path!r})",
+            f"    assert_check(env, {_literal(check.id)}, spec={_literal(path)})",
         ]
     return "\n".join([*lines, ""])
+
+
+def _literal(text: str) -> str:
+    """Write a text for Python, whose literals those of JSON are."""
+    return json.dumps(text, ensure_ascii=False)

@@ -15,7 +15,7 @@ from chainrule_engine.grading import Task
 from chainrule_service.documented import documented, or_null, record, ref
 from chainrule_service.exchange import answer, charge, needs, read_body, service
 from chainrule_service.fields import Envelope, Flag, JsonSchema, ListOf, Raw, Text
-from chainrule_service.grading import read_task_cached
+from chainrule_service.grading_reading import read_task_cached
 
 blueprint = Blueprint("exercise-checks", __name__, description="What exercises can tell.")
 

@@ -12,6 +12,7 @@ from flask_smorest import Blueprint
 
 from chainrule_engine.errors import InvalidInput
 from chainrule_engine.grading import AUDIENCES, PHASES, canonical
+from chainrule_engine.grading.fields import MAX_TEXT
 from chainrule_engine.rendering import FORMATS, RenderingError, render
 from chainrule_service import grading
 from chainrule_service.documented import JSON, documented, ref
@@ -28,6 +29,7 @@ from chainrule_service.exchange import (
 )
 from chainrule_service.fields import JsonSchema, refuse
 from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest
+from chainrule_service.grading_reading import Bounds, Entry, read, read_batch
 from chainrule_service.grading_schemas import EXAMPLE, SCHEMAS
 from chainrule_service.gradings import OUTCOMES, REPORT_ID, Grading, Gradings
 from chainrule_service.problems import RequestError
@@ -37,7 +39,6 @@ blueprint = Blueprint("gradings", __name__, description="Answers against the rig
 __all__ = ["SCHEMAS", "blueprint"]
 
 _REQUEST, _BATCH = GradingRequest(), GradingBatchRequest()
-_NAME = r"[^\x00-\x1f\x7f]{1,200}"
 
 _AUDIENCE: JsonSchema = {
     "name": "audience",
@@ -79,7 +80,7 @@ def create_grading() -> Response:
     """Grade answers: whatever they are, they get a report, with `outcome` not_gradable where they cannot be read."""
     seen = _Seen()
     loaded = read_body(_REQUEST)
-    entry = _allowed(grading.read(loaded, service().settings))
+    entry = _allowed(read(loaded, Bounds.here()))
     options = loaded["options"]
     seen.check(options)
     (done,) = grading.grade_now([entry], store=loaded["store"], reason=loaded["reason"])
@@ -110,8 +111,8 @@ def create_gradings() -> Response:
     """Grade several submissions, each by itself; all reports are recorded, or none."""
     seen = _Seen()
     loaded = read_body(_BATCH)
-    entries = grading.read_batch(loaded, service().settings)
-    known = [_allowed(entry) for entry in entries if isinstance(entry, grading.Entry)]
+    entries = read_batch(loaded, Bounds.here())
+    known = [_allowed(entry) for entry in entries if isinstance(entry, Entry)]
     done = grading.grade_now(known, store=loaded["store"], reason=loaded["reason"])
     told = grading.told(loaded, entries, done, *seen.by)
     return json_answer(f'{{"data":[{",".join(map(canonical, told))}]}}')
@@ -273,13 +274,13 @@ def _choice(name: str, words: tuple[str, ...]) -> str:
 
 def _name(name: str) -> str:
     text = request.args[name]
-    if not re.fullmatch(_NAME, text):
-        detail = f"{name} must be 1 to 200 characters, none of them a control character"
+    if not (0 < len(text) <= MAX_TEXT and text.isprintable()):
+        detail = f"{name} must be 1 to {MAX_TEXT} printable characters"
         raise RequestError("invalid-request", detail, parameter=name)
     return text
 
 
-def _allowed(entry: grading.Entry) -> grading.Entry:
+def _allowed(entry: Entry) -> Entry:
     """Return the entry, unless it is a regrade and the key is not for that."""
     if entry.supersedes is not None:
         demand("staff", "a regrade")

@@ -184,7 +184,7 @@ def _evaluate(body: Any) -> Response:
         raise error.under("submission") from None
     store = not formative and "NEVER" not in _retention(configuration)
     report = grade_and_record(task, _answers(submission["content"], kind), known, store=store)
-    phase = params.get("phase") if params.get("phase") in PHASES else "open"
+    phase = next((name for name in PHASES if name == params.get("phase")), "open")
     written = render(report, "mued", phase=phase)
     if written.http_status != 200:
         told = json.loads(written.text)

@@ -14,8 +14,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 
 from chainrule_engine.errors import LimitExceeded
-from chainrule_engine.grading.comparison import read_compare
-from chainrule_engine.grading.reading import Reader
+from chainrule_engine.grading import PRESETS, Compare
 from chainrule_service import jsonio
 from chainrule_service.documented import documented, record, ref
 from chainrule_service.exchange import (
@@ -40,7 +39,8 @@ blueprint = Blueprint("mugrade", __name__, description="What mugrade's client ca
 MAX_VALUES = 1_000
 _ENCODED = ("np.ndarray", "datetime", "type")
 _SUBMISSION = re.compile("s([0-9]{1,15})")
-_COMPARE = read_compare(Reader(), "numbers", ())
+_NUMBERS = dict(PRESETS["numbers"])
+_COMPARE = Compare(_NUMBERS.pop("mode"), _NUMBERS)
 
 _KEY = {"name": "user_key", "schema": {"type": "string"}, "description": "An API key, in place of the header."}
 _PLACE = (

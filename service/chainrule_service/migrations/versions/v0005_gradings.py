@@ -17,7 +17,7 @@ def upgrade() -> None:
         sql.Column("id", sql.String(71), nullable=False),
         sql.Column("owner", sql.String(64), nullable=False),
         sql.Column("task", sql.String(71), nullable=False),
-        sql.Column("task_id", sql.String(200)),
+        sql.Column("task_id", sql.String(500)),
         sql.Column("submission", sql.String(200)),
         sql.Column("attempt", sql.BigInteger),
         sql.Column("outcome", sql.String(20), nullable=False),
