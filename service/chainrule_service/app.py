@@ -19,6 +19,7 @@ from chainrule_service.distributed import Bell
 from chainrule_service.documented import DocumentedApi
 from chainrule_service.exchange import Service, answer_error, finish, guard
 from chainrule_service.keys import Keys
+from chainrule_service.opening import open_store
 from chainrule_service.rates import Rates
 from chainrule_service.resources import (
     docs,
@@ -37,7 +38,6 @@ from chainrule_service.resources import (
     webhooks,
 )
 from chainrule_service.settings import Settings
-from chainrule_service.webhooks import open_store
 
 #: A module of a resource has a `blueprint`, and in SCHEMAS the named schemas of its answers.
 RESOURCES: tuple[ModuleType, ...] = (

@@ -13,13 +13,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings
-from chainrule_service.webhooks import open_store
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -49,15 +50,30 @@ _REDIS_PATIENCE = MappingProxyType({"socket_connect_timeout": PATIENCE, "socket_
 #: A connection that the broker has ended meanwhile is noticed at its next use.
 _TWICE = MappingProxyType({"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0})
 
+#: What Celery imports by name, when it first uses it.
+_LATE = (
+    "billiard.pool", "celery.app.control", "celery.app.events", "celery.concurrency.solo", "celery.events.receiver",
+    "celery.loaders.default", "celery.worker.autoscale", "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery", "celery.worker.strategy",
+)  # fmt: skip
+
 _log = logging.getLogger(__name__)
 
 
-def load() -> bool:
-    """Import Celery, and return whether it is there: who does so before it forks shares its memory."""
+def load(settings: Settings) -> bool:
+    """Import what a worker and a bell need of Celery, and return whether it is there.
+
+    Celery imports most of itself, and the broker's library, when it first uses it, which takes half a second. Who does
+    so before it forks shares the memory, and its children start at once.
+    """
     try:
-        import celery.worker  # noqa: F401
+        for name in _LATE:
+            import_module(name)
     except ModuleNotFoundError:
         return False
+    app = _celery(settings)
+    app.finalize()
+    _ = app.connection_for_read().transport_cls  # nothing is connected
     return True
 
 

@@ -25,9 +25,9 @@ from chainrule_engine import acceleration
 from chainrule_service import readiness, workers
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.keys import Keys
+from chainrule_service.opening import open_store
 from chainrule_service.settings import PREFIX, Settings, SettingsError, is_loopback
 from chainrule_service.store import Store
-from chainrule_service.webhooks import open_store
 
 #: Kinds of file systems on which processes of several machines can meet; SQLite's WAL needs memory that they share.
 _REMOTE = {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3"}

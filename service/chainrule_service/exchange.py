@@ -19,7 +19,8 @@ from chainrule_service import jsonio
 from chainrule_service.access import Access, Caller
 from chainrule_service.fields import Envelope
 from chainrule_service.problems import RequestError, problem_of
-from chainrule_service.settings import Settings
+from chainrule_service.seats import Seats
+from chainrule_service.settings import SHORT, Settings
 from chainrule_service.store import Store
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _MARK = "chainrule.request_id"  # in the environment of a request
 _CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_SHORT = 200_000  # node evaluations: a fraction of a second
 _ROOM = nullcontext()
 _LONG = 3  # long computations at once in one process: more would be no faster, and each may need much memory
 
@@ -60,14 +60,14 @@ class Service:
     ring: Callable[[str], object]
     draining: threading.Event = field(default_factory=threading.Event)
     slots: threading.BoundedSemaphore = field(init=False)
-    seats: threading.Semaphore = field(init=False)
+    seats: Seats = field(init=False)
 
     def __post_init__(self) -> None:
         # At least one thread stays free of both, so that the server answers whatever else it is asked meanwhile.
         free = self.settings.threads - 1
         slots = min(_LONG, free)
         object.__setattr__(self, "slots", threading.BoundedSemaphore(slots))
-        object.__setattr__(self, "seats", threading.Semaphore(free - slots))
+        object.__setattr__(self, "seats", Seats(free - slots))
 
     @property
     def has_workers(self) -> bool:
@@ -80,7 +80,7 @@ class Service:
         Raises:
             RequestError: all are taken (503).
         """
-        return _ROOM if work <= _SHORT else self._slot()
+        return _ROOM if work <= SHORT else self._slot()
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -276,8 +276,8 @@ def finish(request: Request, response: Response) -> Response:
         headers.update(caller.headers())
     if request.endpoint != "static":
         headers.setdefault("Cache-Control", "no-store")
-    if request.method == "OPTIONS" and response.status_code == 200:
-        del headers["Content-Type"]  # Flask's own answer has no content
+    if response.status_code == 204 or (request.method == "OPTIONS" and response.status_code == 200):
+        del headers["Content-Type"]  # there is no content: the second one is Flask's own answer
     kind = headers.get("Content-Type", "")
     if kind.startswith("text/html"):
         headers["Content-Security-Policy"] = PAGE_POLICY

@@ -17,8 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from chainrule_engine import ENGINE
 from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings
-from chainrule_service.webhooks import open_store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from chainrule_service import distributed, runner
 from chainrule_service.database import DatabaseUnavailable
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings
 from chainrule_service.store import Claim, Store, worker_name
-from chainrule_service.webhooks import open_store
 
 #: How long it waits before it looks again: for a job, and for the database.
 POLL_SECONDS, RETRY_SECONDS = 0.05, 1.0

@@ -17,15 +17,12 @@ from chainrule_engine.errors import EngineError
 from chainrule_service import jobs, logs, metrics
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.problems import problem_of
-from chainrule_service.settings import Settings
+from chainrule_service.settings import SHORT, Settings
 from chainrule_service.store import EXPIRED, Claim, LeaseLost, Store
 from chainrule_service.training import Chunk
 
 #: What `run` returns beside the states in which a job ends: it was given back, or is in another's hands.
 RELEASED, LOST = "released", "lost"
-
-#: So many node evaluations are over long before a lease is, and a thread to renew it would cost more than they do.
-_BRIEF = 250_000
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +67,8 @@ def run(
 def _attempt(claim: Claim, store: Store, settings: Settings, work: Callable[[], str]) -> str:
     """Do the work under a lease that is renewed, and turn what goes wrong in it into a failure of the job."""
     try:
-        with nullcontext() if claim.cost <= _BRIEF else _heartbeat(claim, store, settings.lease_seconds):
+        # A thread that renews it would cost more than short work does.
+        with nullcontext() if claim.cost <= SHORT else _heartbeat(claim, store, settings.lease_seconds):
             try:
                 return work()
             except (LeaseLost, DatabaseUnavailable):
@@ -121,12 +119,15 @@ def _run(
         state, history = claim.checkpoint["state"], store.history(claim.id, most=claim.step)
     for chunk in task.run(state, history):
         unrecorded = chunk.after(unrecorded)
+        before, elapsed = elapsed, time.monotonic() - began
+        if claim.expires_in is not None and elapsed >= claim.expires_in:
+            store.finish(claim, state="expired", failure=EXPIRED, **_record(unrecorded))
+            return "expired"
         if chunk.result is not None:
             result = task.conclude(store.database, claim.owner, chunk.result)
             store.finish(claim, result=result, **_record(unrecorded))
             return "succeeded"
-        metrics.CHUNKS.observe(time.monotonic() - began - elapsed)
-        elapsed = time.monotonic() - began
+        metrics.CHUNKS.observe(elapsed - before)
         ran = settings.limits["job_seconds"] - left + elapsed
         cancelled = False
         try:
@@ -138,9 +139,6 @@ def _run(
         if cancelled:
             store.finish(claim, state="cancelled")
             return "cancelled"
-        if claim.expires_in is not None and elapsed >= claim.expires_in:
-            store.finish(claim, state="expired", failure=EXPIRED, **_record(unrecorded))
-            return "expired"
         if elapsed > left:
             store.finish(claim, state="failed", failure=time_limit(settings), **_record(unrecorded))
             return "failed"

@@ -25,11 +25,11 @@ from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.job_worker import work
 from chainrule_service.keys import Keys
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import Store, worker_name
 from chainrule_service.supervisor import Child, Supervisor, end_with_parent
 from chainrule_service.upkeep import Reports
-from chainrule_service.webhooks import open_store
 from chainrule_service.worker import Worker
 
 #: An address may be in use for so long after the end of a server that was killed.
@@ -151,7 +151,7 @@ def _check_engine() -> None:
 
 def _load_celery(settings: Settings) -> None:
     """Load Celery, if it is to be used, before anything is forked."""
-    if settings.broker_url and not distributed.load():
+    if settings.broker_url and not distributed.load(settings):
         raise SettingsError(
             "CHAINRULE_BROKER_URL is for Celery, which is not installed: pip install 'chainrule[celery]'"
         )

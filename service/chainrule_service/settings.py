@@ -19,6 +19,9 @@ from chainrule_engine.drawing import MAX_LINES, MAX_VALUES
 PREFIX = "CHAINRULE_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE = "chainrule.sqlite3"
+#: Work, in the unit of job_work, that is over in a quarter of a second: long before a lease is, and so that others may
+#: well wait for it. It takes no place among the long ones, needs no lease renewed, and by default no job worker.
+SHORT = 250_000
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg)?://")  # hosts of databases hand out the short forms
 _BROKER = re.compile("(redis|amqp)s?://")
@@ -87,7 +90,7 @@ _TABLE = (
     ),
     Limit(
         "inline_work",
-        250_000,
+        SHORT,
         10_000_000,
         "estimated work of a job, in the unit of job_work, up to which the request that submits it runs it",
     ),

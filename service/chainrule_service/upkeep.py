@@ -20,9 +20,9 @@ from chainrule_service import workers
 from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.distributed import Bell
 from chainrule_service.gradings import Gradings
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store, worker_name
-from chainrule_service.webhooks import open_store
 
 SWEEP_SECONDS = 2.0
 _PIPE = 1 << 16  # all that a pipe holds: no line is ever read in parts

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from chainrule_service.database import DatabaseUnavailable
-from chainrule_service.exchange import Service
+from chainrule_service.exchange import Service, owner
 
 Seen = TypeVar("Seen")
 
@@ -28,11 +28,13 @@ def wait_for(
 ) -> tuple[Seen, bool]:
     """Look again until it is enough, for so many seconds; return what was seen last and whether this was waited for.
 
-    It is not where the server stops, where too many requests wait already, and where the database goes away meanwhile.
+    It is not where the server stops, where too many requests wait already, all or those of this caller, and where the
+    database goes away meanwhile.
     """
     if enough(seen):
         return seen, True
-    if not shared.seats.acquire(blocking=False):
+    caller = owner()
+    if not shared.seats.take(caller):
         return seen, False
     end = time.monotonic() + seconds
     try:
@@ -46,5 +48,5 @@ def wait_for(
     except DatabaseUnavailable:
         return seen, False
     finally:
-        shared.seats.release()
+        shared.seats.leave(caller)
     return seen, True

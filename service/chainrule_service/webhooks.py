@@ -36,7 +36,7 @@ from chainrule_service.database import METADATA, Database, DatabaseUnavailable, 
 from chainrule_service.egress import MAX_URL, Resolve
 from chainrule_service.fields import Choice, Envelope, ListOf, Text, refuse
 from chainrule_service.settings import Settings
-from chainrule_service.store import JOBS, TERMINAL, Store, iso
+from chainrule_service.store import JOBS, TERMINAL, iso
 
 Delivery = dict[str, Any]
 
@@ -135,20 +135,6 @@ def check(webhook: Mapping[str, Any], settings: Settings) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ messages
-
-
-def open_store(settings: Settings, patience: float = 30, *, upgrades: bool = True) -> Store:
-    """Return the store that the settings name, whose jobs tell of their end where webhooks are on.
-
-    Every process of the service opens its store here: one that did not would end jobs in silence.
-
-    Args:
-        settings: the service's.
-        patience: the seconds to wait for another process that writes.
-        upgrades: whether a file is made or upgraded when it is opened.
-    """
-    database = Database(settings.database, patience, upgrades=upgrades)
-    return Store(database, settings, jobs_ended if settings.webhooks else None)
 
 
 def jobs_ended(connection: sql.Connection, ids: Sequence[str]) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
 from sqlalchemy.exc import OperationalError
+from tests.service.queued import until
 
 POSTGRESQL = os.environ.get("CHAINRULE_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 
@@ -43,6 +48,59 @@ def postgresql() -> Iterator[str]:
     finally:
         with server() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class OwnPostgreSQL:
+    """A PostgreSQL server of a test's own, which stops as in a crash: what it had not written to the disk is gone.
+
+    Attributes:
+        url: of its one database, which is empty.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._programs = _programs_of_postgresql()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        self.url, self._folder = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", folder
+        # It does not run as the superuser, who then is another one for it.
+        self._user: dict[str, str] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        if self._user:
+            shutil.chown(folder, **self._user)
+        initdb = [self._programs / "initdb", "-A", "trust", "-U", "postgres", "-D", folder]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **self._user)  # type: ignore[call-overload]
+        self._options = [*("-p", str(port)), *("-h", "127.0.0.1"), *("-k", "")]  # no socket in a folder
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [self._programs / "postgres", "-D", self._folder, *self._options]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._folder, **self._user)  # type: ignore[call-overload]
+        engine = sql.create_engine(self.url)
+        until(lambda: _answers(engine), "PostgreSQL answers")
+        engine.dispose()
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+
+def _programs_of_postgresql() -> Path:
+    """Return the folder of PostgreSQL's programs, which Debian does not have where one looks for programs."""
+    found = shutil.which("initdb") or max(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL's initdb is not installed")
+        pytest.skip("PostgreSQL's initdb is not installed")
+    return Path(found).parent
+
+
+def _answers(engine: sql.Engine) -> bool:
+    try:
+        engine.connect().close()
+    except OperationalError:
+        return False
+    return True
 
 
 def start(script: str, *arguments: str, **options: object) -> subprocess.Popen[str]:

@@ -436,7 +436,7 @@ def test_a_job_that_is_not_recorded_costs_nothing(closed):
 def test_a_job_for_which_there_is_no_place_costs_nothing(tmp_path):
     with contextlib.closing(Closed(tmp_path, inline_work=10_000_000)) as closed:
         key = closed.key(limits={"work_per_day": 10_000_000})
-        body = {"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 100_000}}
+        body = {"type": "training", "spec": NETWORK_EXAMPLE | {"steps": 200_000}}
         cost = closed.call("POST", "/v1/jobs?validate_only=true", key, json=body).json["cost"]
         with contextlib.ExitStack() as taken:
             for _ in range(3):
@@ -479,3 +479,16 @@ def test_a_keys_own_limit_of_concurrent_jobs_goes_with_its_jobs(closed):
     assert store.claim("a test:1", 60) is None
     store.finish(claim, result={})
     assert store.claim("a test:1", 60) is not None
+
+
+def test_one_that_waits_much_leaves_places_for_others(closed):
+    record, key = closed.keys.create("waits much", SCOPES)
+    other, body = closed.key(), {"type": "training", "spec": NETWORK_EXAMPLE}
+    while closed.shared.seats.take(record.id):
+        pass
+    for secret, waits in ((key, False), (other, True)):
+        links = closed.call("POST", "/v1/jobs", secret, json=body, headers={"Prefer": "respond-async"}).json["links"]
+        answer = closed.call("GET", links["self"], secret, headers={"Prefer": "wait=1"})
+        assert ("Preference-Applied" in answer.headers) == waits
+        with closed.call("GET", links["metrics"], secret, headers={"Accept": "text/event-stream"}) as stream:
+            assert stream.status_code == (200 if waits else 503)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ import pytest
 import redis
 import requests
 from kombu import Connection, pools
-from tests.service.databases import postgresql
+from tests.service.databases import output, postgresql, start
 from tests.service.queued import (
     check_exact,
     ended,
@@ -200,6 +201,33 @@ def test_a_slice_of_work_ends_and_the_job_is_given_back(tmp_path, monkeypatch):
         monkeypatch.setattr(job_worker, "SLICE_SECONDS", 60)
         assert not job_worker._run_slice(store, settings, stop)
         check_exact(store, store.get(job_id), undisturbed(spec))
+
+
+#: Loads what is loaded before the fork, hears one message as a worker, and tells what it had to import for that.
+HEAR = """
+import json, os, signal, sys, threading
+import kombu.pools
+from chainrule_service import distributed
+from chainrule_service.settings import Settings
+settings = Settings(**json.loads(sys.argv[1]))
+assert distributed.load(settings)
+assert threading.active_count() == 1
+loaded = set(sys.modules)
+assert distributed.Bell(settings).ring("job_1")
+distributed.listen(settings, lambda: os.kill(os.getpid(), signal.SIGTERM), threading.Event())
+kombu.pools.reset()
+names = {"amqp", "billiard", "celery", "kombu", "redis"}
+print(json.dumps(sorted(name for name in set(sys.modules) - loaded if name.partition(".")[0] in names)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker_url", [REDIS, RABBITMQ], ids=["redis", "rabbitmq"])
+def test_what_a_worker_needs_of_celery_is_loaded_before_it_is_forked(on_broker, broker_url):
+    """It took a worker half a second to start, after the death of another, and each the memory."""
+    settings = on_broker(broker_url).settings
+    given = {name: getattr(settings, name) for name in ("database_url", "broker_url", "queue")}
+    assert json.loads(output(start(HEAR, json.dumps(given)))) == []
 
 
 # --------------------------------------------------------------------------------------------------- processes that die

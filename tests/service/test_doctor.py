@@ -16,9 +16,9 @@ from tests.service.test_serving import ENVIRON, Server
 from chainrule_service import doctor, workers
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
+from chainrule_service.opening import open_store
 from chainrule_service.serving import check_address
 from chainrule_service.settings import FILE, Settings, SettingsError
-from chainrule_service.webhooks import open_store
 
 
 def free_port():

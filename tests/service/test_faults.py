@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 import sqlalchemy as sql
-from tests.service.databases import postgresql
+from tests.service.databases import OwnPostgreSQL, postgresql
 from tests.service.processes import in_sessions
 from tests.service.queued import (
     ROOMY_ENVIRONMENT,
@@ -228,30 +228,48 @@ def test_a_clock_that_is_moved_by_an_hour(tmp_path, hour):
 # ------------------------------------------------------------------------------------------------------ the database
 
 
-def test_postgresql_is_away_for_20_seconds(tmp_path):
-    """Work goes on meanwhile; whoever asks is told at once to come back, and nobody waits for long."""
-    with postgresql() as url:
+class CutOff:
+    """PostgreSQL, at the end of a road that is cut."""
+
+    def __init__(self, url):
         found = sql.make_url(url)
-        road = Road(found.host, found.port or 5432)
-        through = found.set(host="127.0.0.1", port=road.port).render_as_string(hide_password=False)
-        with closing(open_store(replace(settings_for(None), database_url=url))) as store:
-            store.database.upgrade()
+        self._road = Road(found.host, found.port or 5432)
+        self.url = found.set(host="127.0.0.1", port=self._road.port).render_as_string(hide_password=False)
+        self.reach, self.stop, self.start = url, self._road.cut, self._road.open
+
+
+@pytest.fixture(params=["cut off", "stopped"])
+def leaving(request):
+    """A PostgreSQL that can go and come back: what the service knows as `url`, and the test can `reach`."""
+    with postgresql() if request.param == "cut off" else tempfile.TemporaryDirectory() as place:
+        if request.param == "cut off":
+            server = CutOff(place)
+        else:
+            server = OwnPostgreSQL(place)
+            server.reach = server.url
+        yield server
+        server.stop()
+
+
+def test_postgresql_is_away_for_20_seconds(tmp_path, leaving):
+    """Work goes on meanwhile; whoever asks is told at once to come back, and nobody waits for long."""
+    with closing(open_store(replace(settings_for(None), database_url=leaving.reach))) as store:
+        store.database.upgrade()
+    with serving(tmp_path, reach=leaving.reach, CHAINRULE_DATABASE_URL=leaving.url) as service:
+        service.begin(long_network(4))
+        leaving.stop()
         try:
-            with serving(tmp_path, reach=url, CHAINRULE_DATABASE_URL=through) as service:
-                service.begin(long_network(4))
-                road.cut()
-                began = time.monotonic()
-                again = service.refusal()
-                while time.monotonic() < began + AWAY:
-                    check_refusal(service.submit(network(5), "meanwhile"))
-                    assert requests.get(f"{service.url}/readyz", timeout=60).status_code == 503
-                    assert requests.get(f"{service.url}/livez", timeout=60).ok
-                    time.sleep(0.5)
-                road.open()
-                until(again, "jobs are accepted again")
-                service.check()
+            began = time.monotonic()
+            again = service.refusal()
+            while time.monotonic() < began + AWAY:
+                check_refusal(service.submit(network(5), "meanwhile"))
+                assert requests.get(f"{service.url}/readyz", timeout=60).status_code == 503
+                assert requests.get(f"{service.url}/livez", timeout=60).ok
+                time.sleep(0.5)
         finally:
-            road.cut()
+            leaving.start()
+        until(again, "jobs are accepted again")
+        service.check()
 
 
 @pytest.mark.parametrize("workers", [1, 4])

@@ -389,9 +389,20 @@ def test_bad_queries(call, query):
     assert problem["errors"][0]["parameter"] == query.partition("=")[0]
 
 
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_a_job_that_ends_in_its_request_but_past_its_deadline_expires(call, network, neuron, kind):
+    spec = network if kind == "training" else {"graph": neuron}
+    job = call(PATH, {"type": kind, "spec": spec, "deadline_seconds": 1e-6}, 201)
+    assert (job["state"], job["result"], job["failure"]["code"]) == ("expired", None, "deadline-passed")
+    assert job["progress"] == (
+        None if kind == "evaluation" else {"step": 50, "steps": 50, "loss": pytest.approx(0, abs=1)}
+    )
+
+
 def test_delete(call, network):
     job = call(PATH, training(network), 201)
-    assert call(job["links"]["self"], method="DELETE", status=204).get_data() == b""
+    answer = call(job["links"]["self"], method="DELETE", status=204)
+    assert (answer.get_data(), answer.headers.get("Content-Type")) == (b"", None)
     call(job["links"]["self"], status=404)
     call(job["links"]["self"], method="DELETE", status=404)
 

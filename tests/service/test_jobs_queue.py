@@ -187,11 +187,11 @@ def test_only_so_many_requests_wait_and_others_are_answered_at_once(queue_with):
 
 
 def test_places_for_waiting_are_given_back(queue):
-    seats = queue.service.seats._value
+    seats = queue.service.seats.free
     assert 0 < seats < queue.service.settings.threads
     job = post(queue, prefer="wait=1").json
     get(queue, job["links"]["self"], "wait=1")
-    assert queue.service.seats._value == seats
+    assert queue.service.seats.free == seats
 
 
 def test_nothing_waits_for_a_server_that_stops(queue):

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.service.test_serving import ENVIRON, Server
 
 from chainrule_service import jobs
+from chainrule_service.opening import open_store
 from chainrule_service.serving import _scraped, serve
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.training import NETWORK_EXAMPLE
-from chainrule_service.webhooks import open_store
 
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from tests.service.queued import (
     until,
 )
 
+from chainrule_engine.training import Training
 from chainrule_service import jobs, runner, training
 from chainrule_service.database import Database
 from chainrule_service.store import Store
@@ -66,7 +68,7 @@ def single_steps():
     """Chunks that are as small as they can be: a quick job has many then."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_FIRST_CHUNK", 0)
-        patch.setattr(training, "_SECONDS", 0.0)
+        patch.setattr(training, "_SECONDS", (0.0, 0.0))
         yield
 
 
@@ -90,6 +92,24 @@ def test_a_job_that_is_stopped_and_resumed_anywhere_has_the_same_bits(spec, stop
         job = store.get(job_id)
         check_exact(store, job, undisturbed(spec))
         assert job["attempts"] == 1
+
+
+@pytest.mark.parametrize(("recording", "seconds"), [(0.002, 0.1), (0.015, 0.15), (3.0, 0.2)])
+def test_chunks_are_longer_where_recording_takes_long(monkeypatch, recording, seconds):
+    """By a clock on which a step takes 1 ms."""
+    now, advance = [0.0], Training.advance
+
+    def timed(self, state, steps):
+        now[0] += steps * 0.001
+        return advance(self, state, steps)
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Training, "advance", timed)
+    sizes, step = [], 0
+    for chunk in training.run(Training(training.read(network(20_000)))):
+        sizes.append(chunk.step - step)
+        step, now[0] = chunk.step, now[0] + recording
+    assert set(sizes[20:-1]) <= {int(1000 * seconds), int(1000 * seconds) - 1}
 
 
 def test_an_evaluation_is_one_chunk(store, settings, neuron):

@@ -317,8 +317,12 @@ def test_more_memory_than_a_job_may_have_is_its_failure(tmp_path, store):
 
 @pytest.mark.slow
 def test_a_chunk_that_takes_longer_than_a_job_may_is_ended_from_outside(tmp_path, store):
-    """Plain Python takes much longer than a second for this, and looks up nowhere on the way."""
+    """Plain Python takes much longer than a second for this, and looks up nowhere on the way.
+
+    A fast machine comes to a gigabyte before it is ended, which by default is all that a job may have.
+    """
     environment = {"CHAINRULE_LIMIT_JOB_SECONDS": "1", "CHAINRULE_ENGINE": "python"}
+    environment["CHAINRULE_LIMIT_JOB_MEMORY"] = str(4 << 30)
     with job_workers(tmp_path, 1, **environment):
         job = ended(store, submit(store, wide_evaluation(400, 20_000), "evaluation"))
         assert (job["state"], job["failure"]["code"], job["attempts"]) == ("failed", "time-limit", 1)

@@ -32,6 +32,7 @@ from chainrule_engine.errors import InvalidInput
 from chainrule_service import webhooks
 from chainrule_service.database import Database
 from chainrule_service.documented import NEURON
+from chainrule_service.opening import open_store
 from chainrule_service.settings import Settings
 from chainrule_service.store import JOBS, Store, worker_name
 from chainrule_service.webhooks import DELAYS, DELIVERIES, EVENTS, JITTER, SECRETS, deliver_due, retry_delay
@@ -483,7 +484,7 @@ def test_the_loop_outlives_a_database_that_is_away(tmp_path: Path, caplog: pytes
 
 def test_the_process_delivers_until_it_is_told_to_end(tmp_path: Path):
     settings = replace(SETTINGS, data=tmp_path)
-    store = webhooks.open_store(settings)
+    store = open_store(settings)
     begun, told_to_end = threading.Event(), threading.Event()
 
     def behave(handler: BaseHTTPRequestHandler, number: int) -> None:
@@ -617,12 +618,12 @@ def test_every_store_of_the_service_tells():
         for node in ast.walk(ast.parse(module.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Store"
     }
-    assert made == {"webhooks.py"}
+    assert made == {"opening.py"}
 
 
 def test_a_store_tells_where_webhooks_are_on():
     for settings, told in ((SETTINGS, 1), (Settings(), 0)):
-        store = webhooks.open_store(settings)
+        store = open_store(settings)
         end(store, "https://example.org/")
         assert len(deliveries(store)) == told
         store.close()

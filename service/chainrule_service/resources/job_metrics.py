@@ -17,6 +17,7 @@ from chainrule_service.exchange import (
     accepted,
     answer,
     needs,
+    owner,
     service,
     takes_query,
     whole_number_parameter,
@@ -181,7 +182,8 @@ def _stream(job_id: str, after: int, most: int | None, shared: Service) -> Respo
     Raises:
         RequestError: too many requests wait already (503).
     """
-    if not shared.seats.acquire(blocking=False):
+    caller = owner()
+    if not shared.seats.take(caller):
         detail = "this server keeps as many streams open as it may; try again in a few seconds, or use Prefer: wait"
         raise RequestError("service-unavailable", detail, headers={"Retry-After": "2"})
     response = Response(
@@ -189,7 +191,7 @@ def _stream(job_id: str, after: int, most: int | None, shared: Service) -> Respo
         content_type=_EVENTS,
         headers={"X-Accel-Buffering": "no"},  # a proxy is to hand on each event as it comes
     )
-    response.call_on_close(shared.seats.release)
+    response.call_on_close(lambda: shared.seats.leave(caller))
     return response
 
 
