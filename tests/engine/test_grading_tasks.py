@@ -18,6 +18,8 @@ from chainrule_engine import grading
 from chainrule_engine.errors import MAX_PROBLEMS, EngineError, LimitExceeded
 from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task, right_answers
 from chainrule_engine.grading.tasks import Feedback
+from chainrule_engine.grading.truth import GraphTruth
+from chainrule_engine.graph import Graph
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
 KINKED = {"inputs": {"x": 0.0}, "program": "L = relu(x)"}
@@ -282,6 +284,24 @@ def test_many_requirements_take_bounded_work() -> None:
 def test_the_name_of_a_quantity_is_no_longer_than_other_names() -> None:
     long = {"id": "x", "of": "values." + "a." * 4_000_000}
     assert [path for path, _ in refused({**GOOD, "checks": [long]})] == [("checks", 0, "of")]
+
+
+@pytest.mark.parametrize("output", ["L", ["c", "L"]])
+@pytest.mark.parametrize("a", [2.0, [2.0, 3.0, 4.0]])
+def test_keys_are_looked_up_without_an_evaluation(monkeypatch: pytest.MonkeyPatch, output: Any, a: Any) -> None:
+    graph = {"inputs": {"a": a, "b": a}, "program": "c = a * b + 1\nL = c * c", "output": output}
+    found = GraphTruth(Graph.from_dict(graph), None)
+
+    def zeros(numbers: Any) -> Any:
+        if isinstance(numbers, dict):
+            return {name: zeros(number) for name, number in numbers.items()}
+        return [zeros(number) for number in numbers] if isinstance(numbers, list) else 0.0
+
+    shapes = {name: found.shape(name) for name in found.members}
+    assert "evaluation" not in vars(found)
+    assert shapes == {name: zeros(found.member(name)) for name in found.members}
+    monkeypatch.setattr("chainrule_engine.grading.truth.evaluate", None)
+    read_task({"evaluation": {"graph": graph}, "checks": [{"of": "jacobian"}, {"of": "values.c"}]})
 
 
 def test_a_jacobian_that_is_too_large_is_no_quantity() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from chainrule_engine.derivatives import Evaluation, evaluate
 from chainrule_engine.errors import LimitExceeded
 from chainrule_engine.grading.kinks import Kinks, find_kinks
-from chainrule_engine.graph import Graph
+from chainrule_engine.graph import Graph, is_named
 from chainrule_engine.lazily import lazy
 from chainrule_engine.training import Training
 
@@ -90,9 +90,22 @@ class GraphTruth:
         evaluation = self.evaluation
         return {"value": evaluation.value, "values": evaluation.all_values, "gradients": evaluation.all_gradients}[name]
 
+    @lazy
+    def _shapes(self) -> dict[str, Quantity]:
+        graph = self.graph
+        one = 0.0 if graph.points is None else [0.0] * graph.points
+        of_inputs = dict.fromkeys(filter(is_named, graph.inputs), one)
+        by_id = dict.fromkeys(graph.nodes.names, one)
+        return {
+            "value": one if graph.single else [one] * len(graph.outputs),
+            "values": by_id,
+            "gradients": by_id,
+            "jacobian": dict.fromkeys(graph.outputs, of_inputs),
+        }
+
     def shape(self, name: str) -> Quantity:
-        """Return a quantity of the same shape as the member."""
-        return self.member(name)
+        """Return a quantity of the same shape as the member, without evaluating; equal parts of it are one object."""
+        return self._shapes[name]
 
     def intervals(self, key: str) -> Quantity:
         """Return what gradients may be where kinks leave a choice: an interval, or one per point; else None.
