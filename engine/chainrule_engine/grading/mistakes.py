@@ -56,12 +56,23 @@ def find_mistakes(task: Task, answers: Answers, failed: Mapping[str, Collection[
 
 
 def followed_through(task: Task, answers: Answers) -> dict[str, float]:
-    """Return key → the number that follows from the student's own; empty where the diagnosis cannot tell."""
+    """Return key → the number that follows from the student's own; empty where the diagnosis cannot tell.
+
+    Of the student's numbers those count that a check asks for: others cost nothing when they are wrong, and right
+    answers scaled by a made-up one would all follow from it.
+    """
+    asked = {key for check in task.checks for key in check.keys}
     try:
-        return {} if task.catalogue is None else task.catalogue.follow_through(_known(answers))
+        known = {key: number for key, number in _known(answers).items() if _is_among(key, asked)}
+        return {} if task.catalogue is None else task.catalogue.follow_through(known)
     except Exception as error:
         warnings.warn(f"nothing could be followed through: {error!r}", RuntimeWarning, stacklevel=2)
         return {}
+
+
+def _is_among(key: str, asked: Collection[str]) -> bool:
+    """Tell whether a single number is asked for, by its own key or with its whole member."""
+    return key in asked or key.partition(".")[0] in asked
 
 
 def _known(answers: Answers) -> dict[str, float]:

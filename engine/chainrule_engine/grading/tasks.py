@@ -67,7 +67,7 @@ class Check:
     points      what it is worth
     bands       (multiple of the tolerance, credit), from the narrowest
     requires    ids of checks that have to be right, or this earns nothing
-    follow_through   the credit of a number that follows from the student's own wrong ones
+    follow_through   the credit of a number that follows from the student's own wrong ones, of those that checks ask for
     """
 
     id: str
@@ -222,7 +222,7 @@ class Task:
 
     @lazy
     def digest(self) -> str:
-        """The digest of the task: equal for tasks that ask and judge the same."""
+        """The digest of what `to_dict` writes: equal for tasks that are written alike, names in any order."""
         return digest(self.to_dict())
 
     @lazy
