@@ -33,7 +33,7 @@ def message(judged: Judgement, level: str, truth: Truth, answers: Answers) -> st
     if level == "pass_fail":
         return f"{word}."
     said = [f"{word}{tolerance}"]
-    if (found := relation(judged, truth, answers)) is not None:
+    if (found := relation(judged, level, truth, answers)) is not None:
         said.append(found)
     if level == "full":
         said += _magnitude(judged)
