@@ -46,11 +46,11 @@ def evaluate(body: Any, grade: Grade) -> dict[str, Any]:
     """
     fields = _fields(body, ("response", "answer"))
     params = fields["params"]
-    correct, feedback = _judge(fields["response"], fields["answer"], params, grade)
-    result: dict[str, Any] = {"is_correct": correct, "feedback": feedback}
     cases = params.get("cases") or []
     if not isinstance(cases, list) or len(cases) > MAX_CASES:
         raise refuse(f"cases is a list of {MAX_CASES} at most", ("params", "cases"))
+    correct, feedback = _judge(fields["response"], fields["answer"], params, grade)
+    result: dict[str, Any] = {"is_correct": correct, "feedback": feedback}
     found, warnings = _matching(fields["response"], cases, params, grade)
     if warnings:
         result["warnings"] = warnings
@@ -202,7 +202,11 @@ def _of_numbers(wanted: Any, given: Any) -> tuple[Mapping[str, Any], Any]:
 def _matching(
     response: Any, cases: list[Any], params: Mapping[str, Any], grade: Grade
 ) -> tuple[int | None, list[dict[str, Any]]]:
-    """Return the first case that a response is an instance of, and what is wrong with cases."""
+    """Return the first case that a response is an instance of, and what is wrong with cases.
+
+    Raises:
+        LimitExceeded: they are too much work together.
+    """
     matches: list[int] = []
     warnings: list[dict[str, Any]] = []
     for place, case in enumerate(cases):
@@ -215,6 +219,8 @@ def _matching(
             if _judge(response, case["answer"], merged, grade, diagnose=False)[0]:
                 matches.append(place)
         except (InvalidInput, LimitExceeded) as error:
+            if isinstance(error, LimitExceeded) and error.limit == "grading_work":
+                raise error.under("params", "cases", place) from None  # the rest would be too much as well
             warnings.append({"case": place, "message": str(error)})
     if len(matches) > 1:
         listed = ", ".join(map(str, matches))
