@@ -444,7 +444,9 @@ def test_a_history_of_another_length_is_wrong_in_every_mode() -> None:
                 == 0
             )
     final = {"of": "loss_history", "compare": {"mode": "threshold", "at_most": losses[-1]}}
-    assert only(final, {"loss_history": [9.0, losses[-1]]}, training=TRAINING)["score"] == 1
+    assert only(final, {"loss_history": [9.0] * 4 + [losses[-1]]}, training=TRAINING)["score"] == 1
+    for history in ([0.0], [9.0] * 3 + [losses[-1]], [9.0] * 5 + [losses[-1]]):
+        assert only(final, {"loss_history": history}, training=TRAINING)["score"] == 0
 
 
 @pytest.mark.parametrize(
@@ -678,8 +680,18 @@ def test_levels() -> None:
     assert said["hint"] == ["Correct.", "Not correct: the sign is flipped.", "No answer."]
     assert said["full"][0] == "Correct (allclose, rtol 0.0001, atol 1e-06)."
     assert said["full"][1].startswith(
-        "Not correct (allclose, rtol 0.0001, atol 1e-06): the sign is flipped; the error is"
+        "Not correct (allclose, rtol 0.0001, atol 1e-06): the sign is flipped; it is far off"
     )
+
+
+def test_how_far_off_is_told_in_two_words() -> None:
+    words = set()
+    for power in range(-6, 4):
+        for sign in (-1.0, 1.0):
+            found = only({}, {"gradients": {"a": 37.0 + sign * 1.7 * 10.0**power}}, feedback="full")
+            if not found["passed"]:
+                words.add(found["message"].rpartition("; ")[2].rpartition(": ")[2])
+    assert words == {"it is near.", "it is far off."}
 
 
 def test_levels_by_attempt() -> None:
@@ -801,6 +813,29 @@ def test_mistakes_that_only_hidden_checks_show_are_withheld() -> None:
     assert data["mistakes"] == []
 
 
+def test_what_students_are_told_comes_of_visible_checks_alone() -> None:
+    graph = {"inputs": {"a": -2.0, "b": 3.0}, "program": "(a*b)*(a+b)"}
+    checks = [{"of": "gradients.b"}, {"of": "gradients.a", "visibility": "hidden"}]
+    asked = task(*checks, graph=graph, feedback="full")
+
+    def report(*numbers: float) -> dict[str, Any]:
+        answers = {"gradients": dict(zip("ba", numbers, strict=False))}
+        data = grade(asked, answers).to_dict("staff")
+        assert [mistake["of"] for mistake in data["staff"]["mistakes"][:1]] in ([], [len(numbers)])
+        told = grade(asked, answers).to_dict("student", "published")
+        return {name: told.get(name) for name in ("mistakes", "blame")}
+
+    assert report(-6.0)["mistakes"][0]["name"] == "assign"
+    # The right number of the hidden one, that of the mistake, that of another, and any.
+    for hidden in (-3.0, -6.0, 3.0, 99.0):
+        assert report(-6.0, hidden) == report(-6.0)
+    whole = [{"id": "all", "of": "gradients"}, {"of": "values", "id": "values", "visibility": "hidden"}]
+    known = grade(task(*whole, graph=graph), {"gradients": {"a": 3.0, "b": -2.0}}).to_dict()
+    assert known["checks"][0]["passed"] is False
+    # Where all that is wrong is hidden nothing is said.
+    assert report(-8.0, 99.0) == {"mistakes": [], "blame": None}
+
+
 def test_blame() -> None:
     graph = {"inputs": {"x": 3.0}, "program": "s = 2*x\nt = s*s\nL = s + t"}
     wrong = {"gradients": {"L": 1.0, "t": 1.0, "s": 20.5, "x": 41.0}}
@@ -811,8 +846,9 @@ def test_blame() -> None:
     assert report.to_dict("staff")["staff"]["blame"]["ratio"] == pytest.approx(20.5 / 13)
     assert "blame" not in grade(task(*checks, graph=graph), wrong).to_dict()
     hidden = [{"of": "gradients.x"}, {"of": "gradients.s", "visibility": "hidden"}]
-    assert "blame" not in grade(task(*hidden, graph=graph, feedback="full"), wrong).to_dict()
-    assert "blame" in grade(task(*hidden, graph=graph, feedback="full"), wrong).to_dict("staff")
+    report = grade(task(*hidden, graph=graph, feedback="full"), wrong)
+    assert report.to_dict("staff")["staff"]["blame"]["node"] == "s"
+    assert "blame" not in report.to_dict()
 
 
 def test_a_diagnosis_that_fails_costs_nobody_the_report(monkeypatch: pytest.MonkeyPatch) -> None:

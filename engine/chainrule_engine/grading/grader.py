@@ -104,7 +104,7 @@ class _Grading:
         return totals(entries, groups, self.task.rounding) | self.mistakes(judgements, staff)
 
     def mistakes(self, judgements: Sequence[Judgement], staff: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the report that name mistakes; all of them are for the staff."""
+        """Return the members of the report that name mistakes to students; those of all checks go to the staff."""
         failed = {judged.check.id: judged.check.keys for judged in judgements if not judged.passed}
         if not failed or not self.wants_diagnosis:
             return {}
@@ -114,6 +114,11 @@ class _Grading:
             staff["diagnosis_failed"] = found.failure
         if self.level == "pass_fail":
             return {}
+        seen = {check.id: check.keys for check in self.task.checks if check.visibility == "visible"}
+        if len(seen) < len(self.task.checks):
+            # What students are told is not to depend on answers that they are told nothing of.
+            failed = {name: keys for name, keys in failed.items() if name in seen}
+            found = find_mistakes(self.task, self.answers, failed, {key for keys in seen.values() for key in keys})
         members: dict[str, Any] = {"mistakes": found.ranked[: found.told]}
         if self.level == "full" and found.blame is not None:
             # The ratio to the right number would give that away.

@@ -33,17 +33,20 @@ class Mistakes:
     failure: str | None = None
 
 
-def find_mistakes(task: Task, answers: Answers, failed: Mapping[str, Collection[str]]) -> Mistakes:
+def find_mistakes(
+    task: Task, answers: Answers, failed: Mapping[str, Collection[str]], among: Collection[str] | None = None
+) -> Mistakes:
     """Look for the mistakes behind wrong numbers.
 
     failed   check id → its keys, of the checks that are not right
+    among    the keys of the answers that are looked at; None for all that was given
     """
     wrong = [key for keys in failed.values() for key in keys]
     try:
         if task.training is not None:
             return _of_history(task, answers, failed) if "loss_history" in wrong else Mistakes()
         catalogue = task.catalogue
-        numbers = _known(answers)
+        numbers = _known(answers, among)
         if catalogue is None or not any(key in numbers for key in wrong):
             return Mistakes()
         found = catalogue.diagnose(numbers)
@@ -63,8 +66,7 @@ def followed_through(task: Task, answers: Answers) -> dict[str, float]:
     """
     asked = {key for check in task.checks for key in check.keys}
     try:
-        known = {key: number for key, number in _known(answers).items() if _is_among(key, asked)}
-        return {} if task.catalogue is None else task.catalogue.follow_through(known)
+        return {} if task.catalogue is None else task.catalogue.follow_through(_known(answers, asked))
     except Exception as error:
         warnings.warn(f"nothing could be followed through: {error!r}", RuntimeWarning, stacklevel=2)
         return {}
@@ -75,9 +77,13 @@ def _is_among(key: str, asked: Collection[str]) -> bool:
     return key in asked or key.partition(".")[0] in asked
 
 
-def _known(answers: Answers) -> dict[str, float]:
-    """Return the single numbers of a graph's answers by key."""
-    return {key: number for key, number in answers.numbers().items() if not key.startswith("jacobian")}
+def _known(answers: Answers, among: Collection[str] | None) -> dict[str, float]:
+    """Return the single numbers of a graph's answers by key; None for all."""
+    return {
+        key: number
+        for key, number in answers.numbers().items()
+        if not key.startswith("jacobian") and (among is None or _is_among(key, among))
+    }
 
 
 def _of_history(task: Task, answers: Answers, failed: Mapping[str, Collection[str]]) -> Mistakes:
