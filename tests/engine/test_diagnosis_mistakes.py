@@ -183,6 +183,15 @@ class TestByHand:
         found = catalogue.diagnose({"gradients.x": 16.0, "gradients.y": 13.0}).explanations
         assert found[0].names == ("no_topo_dfs",)
 
+    def test_a_topological_sort_without_a_set_of_visited_nodes(self):
+        # s = 6, t = s·s, L = t + s, each with both arguments in a tuple: the list is s t L reversed with s three times,
+        # L s t s s. L: t 1, s 1; s: a 3, b 2; t: s 13; s twice: a 81, b 54.
+        text = "s = a*b\nt = s*s\nL = t + s\nL"
+        catalogue = Catalogue(Graph.from_dict({"inputs": {"a": 2.0, "b": 3.0}, "program": text}))
+        found = catalogue.diagnose({"gradients.a": 81.0, "gradients.b": 54.0}).explanations
+        assert found[0].names == ("no_topo_dfs",)
+        assert "visited" in found[0].message
+
     def test_negation_that_returns_itself(self):
         graph = Graph.from_dict({"inputs": {"x": 2.0, "w": 3.0}, "program": "n = -x\nn * w"})
         answers = {"value": 6.0, "values.n": 2.0, "gradients.x": 3.0, "gradients.w": 2.0}

@@ -433,10 +433,11 @@ _TABLE = (
     ),
     Mistake(
         "no_topo_dfs",
-        "recursion without a topological order",
+        "a rule runs once for every path to its node",
         "Backward seems to recurse into the children of each node again for every path that leads there, so that a "
         "node that is used more than once passes its gradient on more than once. Order the nodes first, so that each "
-        "rule runs once, after all uses of its result.",
+        "rule runs once, after all uses of its result. (A topological sort that does not keep in mind which nodes it "
+        "has visited gives the same numbers.)",
         42,
         order="every path",
         seen=True,

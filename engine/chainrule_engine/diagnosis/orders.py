@@ -148,8 +148,10 @@ def sequences(form: Form, order: str, *, sensitive: bool = False, mixtures: int 
         operations = form.operations
         repeated = [tuple(a for a in args if operations[a]) for args in form.args]
         if repeated != children and _visits(form, repeated) <= MAX_VISITS:
-            slots = tuple(_every_path(roots, repeated))
-            found.setdefault(slots, Sequenced("children in a list", slots, 1))
+            # From right to left also without recursion: a topological sort with no set of visited nodes, reversed.
+            for odd, ordered in enumerate((repeated, [below[::-1] for below in repeated]), start=1):
+                slots = tuple(_every_path(roots, ordered))
+                found.setdefault(slots, Sequenced("children in a list", slots, odd))
     return list(found.values())
 
 
