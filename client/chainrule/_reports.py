@@ -199,10 +199,12 @@ class ExerciseCheck:
         problems: why it should not be published; the pointers lead into the task.
         warnings: what is probably not meant.
         caught: the names of the known mistakes that never get full marks.
+        partly: name → how those engines work that get full marks with a mistake with which others do not.
         missed: those that do.
         not_applicable: those that cannot be made in it.
         ambiguous: groups of those that give the same numbers.
         suggestion: better `inputs`, and how many mistakes they catch, where there are any.
+        extension: `nodes` to add, of which the last is the new `output`, and what is caught then, where there are any.
         key: the right gradients against central differences; None for a training.
     """
 
@@ -215,6 +217,8 @@ class ExerciseCheck:
     ambiguous: tuple[tuple[str, ...], ...]
     suggestion: Mapping[str, Any] | None = None
     key: Mapping[str, Any] | None = None
+    partly: Mapping[str, str] = field(default_factory=dict)
+    extension: Mapping[str, Any] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -234,5 +238,7 @@ class ExerciseCheck:
             ambiguous=tuple(map(tuple, data.get("ambiguous", ()))),
             suggestion=numbers_in(data.get("suggestion")),
             key=numbers_in(data.get("key")),
+            partly={item["name"]: item.get("passes_with", "") for item in data.get("partly", ())},
+            extension=data.get("extension"),
             raw=data,
         )

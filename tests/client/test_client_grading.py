@@ -176,6 +176,10 @@ def test_an_exercise_check(client):
     assert missed.why
     assert missed.advice
     assert "assign" in found.caught
+    assert found.partly.keys().isdisjoint(found.caught)
+    assert set(found.partly) == {entry["name"] for entry in found.raw["partly"]}
+    assert all(found.partly.values())
+    assert found.extension["output"] == found.extension["nodes"][-1]["id"]
     names = [entry.name for entry in found.missed]
     assert client.check_exercise({"evaluation": {"graph": exercise}}, accept_undetected=names).publishable
     better = client.check_exercise(exercise, inputs=found.suggestion["inputs"], suggestions=False)

@@ -8,6 +8,8 @@ import pytest
 from tests.service.test_gradings import Keyed
 
 from chainrule_engine.exercises import generate
+from chainrule_engine.grading import read_task
+from chainrule_service.resources.exercise_checks import SCHEMAS
 from chainrule_service.training import NETWORK_EXAMPLE
 
 CHECKS, EXERCISES = "/v1/exercise-checks", "/v1/exercises"
@@ -23,7 +25,10 @@ def test_a_weak_exercise_is_found_out_and_the_suggested_inputs_mend_it(call):
     assert "assign" in found["caught"]
     assert found["key"]["passed"] is True
     assert found["engine"]["version"]
-    assert all(fault["pointer"].startswith("#/evaluation/graph") for fault in found["problems"])
+    # It came as program text, which has no list of nodes to point into.
+    places = {"#/evaluation/graph", "#/evaluation/graph/program", *(f"#/evaluation/graph/inputs/{x}" for x in "ab")}
+    assert {fault["pointer"] for fault in found["problems"]} <= places
+    assert "#/evaluation/graph/program" in {fault["pointer"] for fault in found["problems"]}
     better = dict(WEAK["evaluation"]["graph"])
     better["inputs"] = better["inputs"] | found["suggestion"]["inputs"]
     again = call(CHECKS, {"task": {"evaluation": {"graph": better} | (
@@ -80,6 +85,30 @@ def test_a_training_has_tolerances_to_be_looked_at(call):
     found = call(CHECKS, {"task": {"training": NETWORK_EXAMPLE, "checks": checks}})
     assert (found["key"], found["missed"], found["suggestion"]) == (None, [], None)
     assert found["warnings"]
+
+
+def test_an_answer_has_what_the_description_has(call):
+    schema = SCHEMAS["ExerciseCheck"]["properties"]
+    found = call(CHECKS, {"task": WEAK})
+    assert found.keys() == schema.keys()
+    assert found["extension"]["output"] == found["extension"]["nodes"][-1]["id"]
+    (extension,) = (entry for entry in schema["extension"]["anyOf"] if "properties" in entry)
+    assert found["extension"].keys() == extension["properties"].keys()
+
+
+def test_a_training_costs_its_own_work(call_with):
+    task = {"training": NETWORK_EXAMPLE | {"steps": 2_000}}
+    cost = read_task(task).cost
+    problem = call_with(limits={"grading_work": 100_000 + cost - 1})(CHECKS, {"task": task}, 422)
+    assert (problem["limit"], problem["requested"]) == ("grading_work", 100_000 + cost)
+    call_with(limits={"grading_work": 100_000 + cost})(CHECKS, {"task": task})
+
+
+def test_each_point_of_a_batch_costs(call_with):
+    """2,000 points of 3 nodes took more than eight seconds."""
+    graph = {"inputs": {"x": [0.5 + k / 4_000 for k in range(2_000)]}, "program": "a = x*x\nb = tanh(a)\nc = a*b"}
+    problem = call_with(limits={"grading_work": 8_000_000})(CHECKS, {"task": {"evaluation": {"graph": graph}}}, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("grading_work", "#/task")
 
 
 def test_a_large_graph_is_too_much(call_with):

@@ -19,8 +19,9 @@ from chainrule_service.grading_reading import read_task_cached
 
 blueprint = Blueprint("exercise-checks", __name__, description="What exercises can tell.")
 
-#: What it takes, in node evaluations: a search for better inputs, and for each node besides. Measured, roughly.
-_SEARCH, _EACH = 100_000, 500
+#: What it takes, in node evaluations: a search for better inputs; and for each point, and each node at it, besides.
+#: Measured, roughly.
+_SEARCH, _POINT, _NODE = 100_000, 4_000, 1_000
 
 
 class ExerciseCheckRequest(Envelope):
@@ -92,6 +93,21 @@ SCHEMAS: Mapping[str, JsonSchema] = {
                     optional=("seeds",),
                 )
             ),
+            "extension": or_null(
+                record(
+                    "Nodes on top of the graph with which it tells more.",
+                    {
+                        "nodes": {
+                            "type": "array",
+                            "description": "In the order of evaluation.",
+                            "items": record("One.", {"id": _TEXT, "op": _TEXT, "args": _NAMES}),
+                        },
+                        "output": {"type": "string", "description": "The last one, which is the new output."},
+                        "newly_caught": _NAMES,
+                        "still_missed": _NAMES,
+                    },
+                )
+            ),
             "engine": ref("Engine"),
         },
     )
@@ -124,14 +140,18 @@ def check_exercise() -> Response:
     with service().room_for(work):
         charge(work)
         found = examine(
-            task, accept_undetected=loaded["accept_undetected"], suggestions=loaded["suggestions"]
+            task,
+            accept_undetected=loaded["accept_undetected"],
+            suggestions=loaded["suggestions"],
+            program=task.graph is not None and "program" in loaded["task"]["evaluation"]["graph"],
         ).to_dict()
     return answer(found | {"engine": ENGINE})
 
 
 def _work(task: Task) -> int:
     if task.graph is None:
-        return _SEARCH
+        return _SEARCH + task.cost  # it is trained, for its right numbers to be compared with themselves
     # Where there are many points, the gradients are compared with differences at the first of them alone.
     points = task.graph.points or 1
-    return _SEARCH + _EACH * len(task.graph.nodes) * points + cost(task.graph) * min(points, 20)
+    wrong = (_POINT + _NODE * len(task.graph.nodes)) * points
+    return _SEARCH + wrong + cost(task.graph) * min(points, 20)
