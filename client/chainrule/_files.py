@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -16,8 +17,21 @@ from typing import Any, NoReturn
 
 #: Bytes that are read of a task, or a report, and of answers.
 TASK_BYTES, ANSWER_BYTES = 16 << 20, 4 << 20
-_DEPTH = 30  # levels of nesting: in a request there are two around them, and a service reads 32
+#: Lists and objects inside each other in answers, as a service reads them.
+_DEPTH = 30
 _EXACT = 2**53
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOO_DEEP = f"the answers are nested too deeply; at most {_DEPTH} levels are read"
+#: What the decoder says → what a student is told.
+_SYNTAX = {
+    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
+    "Expecting value": "a value is missing",
+    "Extra data": "it ends, and more comes after that",
+    "Unterminated string starting at": "a closing quotation mark is missing for the text",
+    "Invalid control character at": "there is a line break or a tab within a text",
+}
 
 
 class Unreadable(ValueError):
@@ -56,7 +70,7 @@ def read_answers(name: str) -> Any:
         raw = sys.stdin.buffer.read(ANSWER_BYTES + 1)
     else:
         raw = _read_untrusted(Path(name))
-    return parse_answers(raw)
+    return parse_answers(raw, "this" if name == "-" else Path(name).name)
 
 
 def _read_untrusted(path: Path) -> bytes:
@@ -75,38 +89,34 @@ def _read_untrusted(path: Path) -> bytes:
         return file.read(ANSWER_BYTES + 1)
 
 
-def parse_answers(raw: bytes | str) -> Any:
-    """Return what JSON text holds.
+def parse_answers(raw: bytes | str, name: str = "this") -> Any:
+    """Return what JSON text holds; `name` is what a student knows it by.
 
     Raises:
         Unreadable: it is too long, it is not JSON, or two readers could understand it differently.
     """
     if len(raw) > ANSWER_BYTES:
-        raise Unreadable(f"more than {ANSWER_BYTES:,} bytes")
+        raise Unreadable(f"{name} has more than {ANSWER_BYTES:,} bytes")
+    if not raw.strip():
+        raise Unreadable(f"{name} is empty")
     try:
         text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw.removeprefix("\ufeff")
         data = _STRICT.decode(text.strip())
-        text.encode()  # half of a surrogate pair is no character
-        json.dumps(data, ensure_ascii=False).encode()
     except UnicodeError:
-        raise Unreadable("not UTF-8") from None
+        raise Unreadable(f"{name} is not UTF-8, in which JSON is written") from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        words = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
-        raise Unreadable(f"not JSON: {words} at {place}") from None
+        words = _SYNTAX.get(error.msg) or error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        raise Unreadable(f"{name} is not JSON: {words} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise Unreadable("nested too deeply") from None
+        raise Unreadable(_TOO_DEEP) from None
     level, depth = [data], 0
-    while level:
+    while level := [value for value in level if isinstance(value, dict | list)]:
         depth += 1
         if depth > _DEPTH:
-            raise Unreadable("nested too deeply")
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
+            raise Unreadable(_TOO_DEEP)
+        level = [child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent)]
+    if _SURROGATE.search(text) or ("\\u" in text and _SURROGATE.search(json.dumps(data, ensure_ascii=False))):
+        raise Unreadable("the answers hold half of a surrogate pair (\\ud800 to \\udfff), which is no character")
     return data
 
 

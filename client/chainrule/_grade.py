@@ -21,6 +21,8 @@ from ._transport import decoded
 
 FAILED = 1
 SCHEMA = "chainrule.report/1"
+#: What follows in the place of answers says why they cannot be read, and is told as it is.
+UNREADABLE = "unreadable: "
 _SUFFIXES = {"application/json": ".json", "application/xml": ".xml", "text/plain": ".txt"}
 #: Formats of platforms that take a word on standard error for a crash of the grader.
 _SILENT = ("coderunner",)
@@ -111,7 +113,7 @@ def ask(
         params.pop("audience")
         members |= {"options": form.options} if form.options else {}
     # In the place of answers that cannot be read stands why not, which the report repeats. The wire takes no null.
-    wire = "null" if answers is None else str(answers) if isinstance(answers, Exception) else answers
+    wire = "null" if answers is None else f"{UNREADABLE}{answers}" if isinstance(answers, Exception) else answers
     body = {"task": task, "answers": wire, "submission": submission} | members
     try:
         response = client._transport.send("POST", "/v1/gradings", body, accept="*/*", params=params)

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
+from urllib.parse import unquote
 
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import LEVELS, MODES, PRESETS, Report, Task
+from chainrule_engine.grading.answers import UNREADABLE
+from chainrule_engine.graph import describe
 from chainrule_service import jsonio
 from chainrule_service.fields import refuse
 from chainrule_service.grading_reading import read_task_cached
@@ -72,10 +75,10 @@ def preview(body: Any) -> dict[str, Any]:
         InvalidInput: the body is none.
     """
     response = _fields(body, ("response",))["response"]
-    try:
-        read = parsed(response)
-    except jsonio.MalformedJSON as error:
-        return {"command": "preview", "result": {"preview": {"feedback": f"This cannot be read: {error}"}}}
+    read = jsonio.loads_answers(response) if isinstance(response, str) else response
+    if jsonio.is_unreadable(read):
+        feedback = f"This cannot be read: {read.removeprefix(UNREADABLE)}"
+        return {"command": "preview", "result": {"preview": {"feedback": feedback}}}
     words = jsonio.dumps(read)
     short = words if len(words) <= 1_000 else words[:999] + "…"
     return {"command": "preview", "result": {"preview": {"feedback": f"Read as {short}"}}}
@@ -156,12 +159,12 @@ def _judge(
         wanted = parsed(answer)
     except jsonio.MalformedJSON as error:
         raise refuse(f"the answer is neither an object nor JSON: {error}", ("answer",)) from None
-    try:
-        given = parsed(response)
-    except jsonio.MalformedJSON as error:
-        return False, escape(f"The response cannot be read: {error}")
+    given = jsonio.loads_answers(response) if isinstance(response, str) else response
     data: Mapping[str, Any] | None = task_of(wanted)
+    of_numbers = data is None
     if data is None:
+        if isinstance(response, str) and jsonio.is_unreadable(given):
+            given = response  # 4,0 is no JSON; what it should be as a number, the engine says
         data, given = _of_numbers(wanted, given)
     if not diagnose:
         data = {**data, "diagnose": False}
@@ -173,11 +176,20 @@ def _judge(
     full = report["outcome"] == "graded" and report["score"] == report["max_score"]
     seen = Report.from_dict(dict(report)).to_dict("student")
     if report["outcome"] != "graded":
-        lines = [f"{error['pointer']}: {error['detail']}" for error in seen["format_errors"]]
+        lines = [_line(error, of_numbers) for error in seen["format_errors"]]
     else:
         lines = [f"{check['title']}: {check['message']}" for check in seen["checks"]]
         lines += [mistake["message"] for mistake in seen["mistakes"]]
     return full, _BREAK.join(escape(line) for line in lines)
+
+
+def _line(error: Mapping[str, str], of_numbers: bool) -> str:
+    """Return what is said of a fault in a response: the names of a task that was made of numbers are nobody's."""
+    place = error["pointer"]
+    if of_numbers:
+        name = unquote(place.rpartition("/")[2]) if place != "#" else "answer"
+        return error["detail"] if name == "answer" else f"{name}: {error['detail']}"
+    return error["detail"] if place == "#" else f"{place}: {error['detail']}"
 
 
 def _of_numbers(wanted: Any, given: Any) -> tuple[Mapping[str, Any], Any]:
@@ -192,10 +204,16 @@ def _of_numbers(wanted: Any, given: Any) -> tuple[Mapping[str, Any], Any]:
     keys = [f"values.{name}" for name in names]
     check = {"id": "answer", "title": "Answer", "of": keys if many else keys[0], "points": 1}
     task = {"evaluation": {"graph": graph}, "checks": [check], "diagnose": False}
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return task, f"{UNREADABLE}the response is empty"
+    if jsonio.is_unreadable(given):
+        return task, given
     if not many:
         return task, {"values": {"answer": given}}
     if not isinstance(given, list) or len(given) != len(names):
-        return task, given
+        found = f"has {len(given)}" if isinstance(given, list) else f"is {describe(given)}"
+        example = jsonio.dumps([0.5] * min(len(names), 3))
+        return task, f"{UNREADABLE}a list of {len(names)}, such as {example}, is needed here, and this {found}"
     return task, {"values": dict(zip(names, given, strict=True))}
 
 

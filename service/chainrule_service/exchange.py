@@ -349,7 +349,8 @@ def read_body(schema: Envelope, body: bytes | None = None) -> dict[str, Any]:
     """
     body = read_bytes() if body is None else body
     with without_collector():
-        return schema.load(jsonio.loads(body, max_depth=service().settings.limits["json_depth"]))
+        most = service().settings.limits["json_depth"]
+        return schema.load(jsonio.loads(body, max_depth=most, answers=schema.answer_places))
 
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

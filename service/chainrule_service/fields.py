@@ -7,15 +7,16 @@ takes as long as the evaluation of a small graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from marshmallow import Schema, fields, missing
 
 from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, LimitExceeded, Path, Problem
 from chainrule_engine.graph import describe, read_number
 from chainrule_engine.refusals import closest
+from chainrule_service.jsonio import Place
 
 JsonSchema = dict[str, Any]
 Item = TypeVar("Item")
@@ -24,6 +25,9 @@ REF = "#/components/schemas/"
 
 class Envelope(Schema):
     """The base of every request's schema: an object that refuses what it does not know."""
+
+    #: Where in the object students' answers may be, which `jsonio` reads less strictly.
+    answer_places: ClassVar[Sequence[Place]] = ()
 
     def load(self, data: Any, **_: Any) -> dict[str, Any]:
         """Return what the fields read, in their order; one that may be left out and was has its default, if any.

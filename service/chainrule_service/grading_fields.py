@@ -126,6 +126,8 @@ class SubmittedAnswers(Envelope):
 class GradingRequest(Envelope):
     """What a grading takes."""
 
+    answer_places = (("answers",),)
+
     task = _task(required=True)
     answers = _answers(required=True)
     submission = SubmissionField(load_default=dict)
@@ -151,6 +153,8 @@ class GradingBatchRequest(Envelope):
 
     Each submission or item is read on its own, so that a bad one spoils no other.
     """
+
+    answer_places = (("submissions", None, "answers"), ("items", None, "answers"))
 
     task = _task()
     submissions = ListOf(Raw(ref("SubmittedAnswers")), least=1)

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chainrule import _files
+from chainrule import Client, _files
+from chainrule._grade import Form, ask
 from chainrule._transport import _encoded
+from chainrule_engine.grading import grade, read_task
 from chainrule_service import jsonio
 
 
@@ -117,3 +119,57 @@ def test_what_staff_gives_is_bounded_too(tmp_path, monkeypatch):
     file.write_text('{"a": 1234567}')
     with pytest.raises(ValueError, match="more than 10 bytes"):
         _files.read_json(str(file))
+
+
+_TASK = {"evaluation": {"graph": {"inputs": {"x": 3.0}, "program": "y = x * x"}}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b'{"value": 1152921504606846976}', ""),
+        (b'{"value": 9, "x": ' + b"[" * 29 + b"1" + b"]" * 29 + b"}", ""),
+        (b'{"value": 9, "x": ' + b"[" * 30 + b"1" + b"]" * 30 + b"}", "the answers are nested too deeply"),
+        (b'{"value": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", "the answers are nested too deeply"),
+        (b'{"value": "\\ud800"}', "the answers hold half of a surrogate pair"),
+        (b'{"value": 1e400}', "a number is too large"),
+        (b'{"value": -Infinity}', "-Infinity is not JSON"),
+        (b'{"value": 1, "value": 1}', "the name 'value' appears twice"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_file_and_a_body_with_the_same_answers_have_the_same_report(tmp_path, raw, words):
+    """Of a program that sends on whatever students wrote, and of `chainrule grade`."""
+    (tmp_path / "answers.json").write_bytes(raw)
+    try:
+        answers = _files.read_answers(str(tmp_path / "answers.json"))
+    except _files.Unreadable as error:
+        answers = error
+    with Client.local() as client:
+        told = json.loads(ask(client, _TASK, answers, {}, Form()).text)
+    sent = jsonio.loads(b'{"answers":' + raw + b"}", answers=[("answers",)])["answers"]
+    assert grade(read_task(_TASK), sent).to_dict("student") == told
+    assert told["outcome"] == ("not_gradable" if words else "graded")
+    assert [error["detail"].startswith(words) for error in told["format_errors"]] == [True] * bool(words)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (
+            b'{"value": 9 "gradients": {}}',
+            "answers.json is not JSON: a comma or a closing bracket is missing at line 1",
+        ),
+        (b"", "answers.json is empty"),
+        (b'{"value": 9}}', "answers.json is not JSON: it ends, and more comes after that at line 1, column 13"),
+        (None, "there is no file answers.json"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_all_that_is_said(tmp_path, raw, words):
+    if raw is not None:
+        (tmp_path / "answers.json").write_bytes(raw)
+    with pytest.raises(_files.Unreadable) as caught:
+        _files.read_answers(str(tmp_path / "answers.json"))
+    with Client.local() as client:
+        told = json.loads(ask(client, _TASK, caught.value, {}, Form()).text)
+    assert [error["detail"].startswith(words) for error in told["format_errors"]] == [True]

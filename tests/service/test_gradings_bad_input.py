@@ -26,10 +26,11 @@ GRAPH = EXAMPLE["task"]["evaluation"]["graph"]
         (b'{"task": {}', "not JSON"),
         (b"[" * 200_000 + b"]" * 200_000, "too deeply"),
         (b'{"task":' * 200_000, "too deeply"),
-        (b'{"answers": {"value": NaN}}', "finite"),
-        (b'{"answers": {"value": 1e999}}', "1.8e308"),
-        (b'{"answers": {"value": 9007199254740993}}', "decimal"),
-        (b'{"answers": {"value": 1, "value": 2}}', "more than once"),
+        (b'{"task": {"value": NaN}}', "finite"),
+        (b'{"task": {"value": 1e999}}', "1.8e308"),
+        (b'{"task": {"value": 9007199254740993}}', "decimal"),
+        (b'{"task": {"value": 1, "value": 2}}', "more than once"),
+        (b'{"answers": {}, "answers": {}}', "more than once"),
         (b'{"task": "\xff"}', "UTF-8"),
         (b'{"task": "\\ud800"}', "surrogate"),
     ],
@@ -142,6 +143,68 @@ def test_hostile_answers_are_graded_or_refused_in_every_format(client, answers):
             assert report["outcome"] in ("graded", "not_gradable")
             assert (report["outcome"] == "not_gradable") == bool(report["format_errors"])
             assert report["score"] < report["max_score"]
+
+
+#: Answers that are against the rules of a body, and what their student is told; None: they are graded.
+UNREADABLE = [
+    (b'{"value": 1152921504606846976}', None),
+    (b'{"value": ' + b"9" * 300 + b"}", None),
+    (b'{"value": 48, "x": ' + b"[" * 29 + b"1" + b"]" * 29 + b"}", None),
+    (b'{"value": ' + b"9" * 5_000 + b"}", "too large for float64"),
+    (b'{"value": 1e999}', "too large for float64"),
+    (b'{"value": NaN}', "NaN is not JSON"),
+    (b"-Infinity", "-Infinity is not JSON"),
+    (b'{"value": 1, "value": 2}', "'value' appears twice"),
+    (b'{"value": "\\ud800"}', "surrogate"),
+    (b'{"\\udfff": 1}', "surrogate"),
+    (b'"\\ud800"', "surrogate"),
+    (b'{"value": 48, "x": ' + b"[" * 30 + b"1" + b"]" * 30 + b"}", "nested too deeply; at most 30"),
+    (
+        b'{"value": 48, "x": "]]\\"", "y": ' + b'{"a":[' * 50_000 + b"]}" * 50_000 + b"}",
+        "nested too deeply; at most 30",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "words"), UNREADABLE, ids=lambda value: str(value)[:24])
+@pytest.mark.parametrize("form", [None, *FORMATS])
+def test_answers_that_are_against_the_rules_have_a_report(client, raw, words, form):
+    options = {"user": "u", "timestamp": "2026-11-30T00:00:00Z"} if form == "lti-ags" else {}
+    head = json.dumps({"task": EXAMPLE["task"], "options": options, "store": False}).encode()
+    body = head[:-1] + b',"answers":' + raw + b"}"
+    answer = client.post(PATH + (f"?format={form}" if form else ""), data=body, content_type="application/json")
+    assert answer.status_code == 200
+    if form is None:
+        assert answer.json["outcome"] == ("not_gradable" if words else "graded")
+        if words:
+            assert [words in error["detail"] for error in answer.json["format_errors"]] == [True]
+
+
+@pytest.mark.parametrize("kind", ["submissions", "items"])
+def test_one_students_answers_spoil_nobody_elses(call, client, kind):
+    """And they have the same reports in a batch as alone, whatever is around them."""
+    answers = [raw for raw, _ in UNREADABLE] + [b'{"value": 48}']
+    task = json.dumps(EXAMPLE["task"]).encode()
+    alone = [
+        call(PATH, raw=b'{"task":' + task + b',"answers":' + raw + b',"store":false}', status=200) for raw in answers
+    ]
+    if kind == "items":
+        entries = [b'{"task":' + task + b',"answers":' + raw + b"}" for raw in answers]
+        body = b'{"store":false,"items":[' + b",".join(entries) + b"]}"
+    else:
+        entries = [b'{"answers":' + raw + b"}" for raw in answers]
+        body = b'{"store":false,"task":' + task + b',"submissions":[' + b",".join(entries) + b"]}"
+    data = call(f"{PATH}/batch", raw=body, status=200)["data"]
+    assert [entry["report"] for entry in data] == alone
+
+
+@pytest.mark.parametrize("place", ["submission", "supersedes", "reason", "x"])
+@pytest.mark.parametrize("raw", [b"2e999", b"9007199254740993", b"NaN", b'"\\ud800"', b"[" * 50_000 + b"]" * 50_000])
+def test_around_the_answers_bodies_are_read_strictly(call, place, raw):
+    body = json.dumps(EXAMPLE).encode()[:-1] + b',"' + place.encode() + b'":' + raw + b"}"
+    if place in EXAMPLE:
+        body = body.replace(b'"submission":', b'"submission":{},"s":', 1)
+    assert call(PATH, raw=body, status=400)["type"].endswith("malformed-request")
 
 
 _SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=6)

@@ -7,10 +7,11 @@ import math
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chainrule_service.jsonio import MalformedJSON, _loads_with_care, dumps, finite, loads
+from chainrule_service.jsonio import MalformedJSON, _loads_with_care, dumps, finite, is_unreadable, loads, loads_answers
+from chainrule_service.resources.jobs import JobBatchRequest, JobRequest
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -62,6 +63,35 @@ def test_depth_is_counted(data, most):
     else:
         with pytest.raises(MalformedJSON, match="too deeply"):
             loads(text, max_depth=most)
+
+
+@pytest.mark.parametrize("schema", [JobRequest, JobBatchRequest])
+@pytest.mark.parametrize("kind", ["submissions", "items"])
+def test_answers_in_jobs_are_no_fault_of_the_job(schema, kind):
+    body = f'{{"spec": {{"{kind}": [{{"answers": 1e999}}, {{"answers": [9007199254740993]}}, 1, {{}}]}}}}'
+    body = f'{{"items": [{body}]}}' if schema is JobBatchRequest else body
+    data = loads(body.encode(), answers=schema.answer_places)
+    entries = (data["items"][0] if schema is JobBatchRequest else data)["spec"][kind]
+    assert is_unreadable(entries[0]["answers"])
+    assert entries[1:] == [{"answers": [9007199254740992.0]}, 1, {}]
+    with pytest.raises(MalformedJSON, match="finite"):
+        loads(body.replace("1,", "NaN,").encode(), answers=schema.answer_places)
+
+
+@given(DATA)
+def test_good_answers_are_what_is_read_anywhere(data):
+    text = dumps(data)
+    assert loads_answers(text) == data
+    assert loads(f'{{"answers": {text}, "x": -0}}'.encode(), answers=[("answers",)])["answers"] == data
+
+
+@given(st.text(max_size=9) | st.text('[]{}",:\\\\u d8019eN-', max_size=30))
+@example('"' + '\\"' * 100_000)
+@example("[" * 100_000 + '"' + '\\"' * 100_000)
+@example("[" * 100_000 + "1}" * 100_000)
+def test_any_text_is_answers_or_words(text):
+    data = loads_answers(text)
+    assert is_unreadable(data) or json.dumps(data)
 
 
 @given(st.dictionaries(TEXT, st.integers(0, 9), min_size=1), st.data())

@@ -394,6 +394,23 @@ def test_what_is_not_gradable_points_into_the_answers(post):
     assert "/gradients/a" in problem["message"]
 
 
+@pytest.mark.parametrize("raw", ["1e999", "[" * 40 + "]" * 40, '"\\ud800"', "NaN", "1,"])
+def test_answers_against_the_rules_of_json_are_not_gradable(post, raw):
+    """In the content, and in text in it; what is around them is read strictly."""
+    if raw != "1,":
+        sent = json.dumps(body(RIGHT)).replace(json.dumps(RIGHT), f'{{"value": {raw}}}')
+        assert post(None, 400, raw=sent.encode())["code"] == "not_gradable"
+    assert post(body(f'{{"value": {raw}}}'), 400)["code"] == "not_gradable"
+    if raw != "1,":
+        sent = json.dumps(body(RIGHT))[:-1] + f', "x": {raw}}}'
+        assert post(None, 400, raw=sent.encode())["code"] == "malformed-request"
+
+
+def test_an_integer_in_answers_may_be_large(post):
+    feedback = post(body({"value": 2**60, "gradients": RIGHT["gradients"]}))
+    assert [item["awardedPoints"] for item in feedback] == [0, 1, 1]
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -479,6 +496,33 @@ def test_answers_to_a_task(post):
 )
 def test_a_number_or_some_are_answers_too(post, response, answer, params, correct):
     assert evaluated(post, response, answer, params)["is_correct"] is correct
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "words"),
+    [
+        (
+            "4,0",
+            4.0,
+            "write a number in decimals, such as -0.25 or 1e-3, not &#x27;4,0&#x27;; the decimal point is a point",
+        ),
+        ("x", 4.0, "write a number in decimals, such as -0.25 or 1e-3, not &#x27;x&#x27;"),
+        (" ", 4.0, "the response is empty"),
+        (None, 4.0, "the response is empty"),
+        ([4], [4, 5], "a list of 2, such as [0.5,0.5], is needed here, and this has 1"),
+        ("4", [4, 5], "a list of 2, such as [0.5,0.5], is needed here, and this is a number"),
+        ("4, 5", [4, 5], "a list of 2, such as [0.5,0.5], is needed here, and this is a string"),
+        (["4,0", 5], [4, 5], "answer 1: write a number"),
+        ('{"value"', GRAPH, "the answers are not JSON: "),
+        ("", GRAPH, "there is nothing in the answers"),
+        ('{"value": NaN}', GRAPH, "NaN is not JSON; write it as &quot;NaN&quot;"),
+        ({"gradients": {"a": []}}, GRAPH, "#/gradients/a: a number is needed here"),
+    ],
+)
+def test_what_is_wrong_with_a_response_is_said_to_a_student(post, response, answer, words):
+    told = evaluated(post, response, answer)
+    assert told["is_correct"] is False
+    assert told["feedback"].startswith(words)
 
 
 def test_cases_have_feedback_on_certain_wrong_answers(post):

@@ -14,6 +14,8 @@ from chainrule_engine.refusals import quote
 
 #: A number written as text is no longer than this.
 MAX_DIGITS = 40
+#: Whoever could not read answers sends why in their place, after this.
+UNREADABLE = "unreadable: "
 #: So much is repeated of a text that came in the place of the answers.
 MAX_REASON = 200
 #: So many ids that nobody asked for are named in the notes.
@@ -65,11 +67,13 @@ def read_answers(truth: Truth, data: object) -> Answers:
     """Read the answers to a task with these right numbers; never raises, whatever they are."""
     answers = Answers()
     if not isinstance(data, dict):
-        found = describe(data)
+        detail = f"the answers are an object, and this is {describe(data)}"
         if isinstance(data, str):
-            # Whoever could not read a file sends what was wrong with it in the place of the answers.
-            found = "text: " + "".join(sign if sign.isprintable() else " " for sign in data[:MAX_REASON])
-        answers.problems.append(Problem((), f"the answers are an object, and this is {found}"))
+            told = "".join(sign if sign.isprintable() else " " for sign in data.removeprefix(UNREADABLE)[:MAX_REASON])
+            detail = (
+                told if data.startswith(UNREADABLE) and told else f"the answers are an object, and this is text: {told}"
+            )
+        answers.problems.append(Problem((), detail))
         return answers
     _note(answers, "unknown", [name for name in data if name not in truth.members])
     for member in truth.members:

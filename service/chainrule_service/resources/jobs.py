@@ -95,6 +95,8 @@ class Labels(Field):
 class JobRequest(Envelope):
     """What a job is."""
 
+    answer_places = tuple(("spec", *place) for place in GradingJobRequest.answer_places)
+
     type = Choice(jobs.TYPES, required=True)
     spec = Raw(
         {
@@ -120,6 +122,8 @@ class JobRequest(Envelope):
 
 class JobBatchRequest(Envelope):
     """Several jobs; each item is read on its own, so that a bad one spoils no other."""
+
+    answer_places = tuple(("items", None, *place) for place in JobRequest.answer_places)
 
     items = ListOf(Raw(ref("JobRequest")), least=1, required=True)
 

@@ -37,6 +37,7 @@ _TYPES = {"TEXT": "text", "CODE": "code", "MODEL": "model", "MATH": "expression"
 _HEADERS = {"X-Api-Version": VERSION}
 _KEY = re.compile(r"(value|loss_history|parameters|predictions|(?:values|gradients|parameters|metrics)\..+)", re.DOTALL)
 _SUBMISSION = SubmissionField()
+_ANSWERS = (("submission", "content"), ("response",))
 
 _OBJECT: JsonSchema = {"type": "object"}
 _TASK: JsonSchema = {"id": "neuron", "evaluation": {"graph": NEURON}}
@@ -124,7 +125,8 @@ def evaluate() -> Response:
         if command in functions.COMMANDS and command not in ("eval", "preview"):
             return _other(command)
         _check_version()
-        body = jsonio.loads(read_bytes(), max_depth=service().settings.limits["json_depth"])
+        most = service().settings.limits["json_depth"]
+        body = jsonio.loads(read_bytes(), max_depth=most, answers=_ANSWERS)
         if command is None and not (isinstance(body, dict) and "response" in body and "submission" not in body):
             return _evaluate(body)
     return _command(command or "eval", body)
@@ -172,7 +174,7 @@ def _evaluate(body: Any) -> Response:
     kind = submission.get("type")
     if not isinstance(kind, str) or kind not in _TYPES:
         raise refuse(f"this is one of {', '.join(_TYPES)}", ("submission", "type"))
-    if not isinstance(submission.get("content"), dict):
+    if not isinstance(submission.get("content"), dict) and not jsonio.is_unreadable(submission.get("content")):
         raise refuse("the content is an object", ("submission", "content"))
     configuration = _object(body, "configuration")
     params = _object(configuration, "params", "configuration")
@@ -244,12 +246,14 @@ def _checks(criteria: Any) -> list[dict[str, Any]]:
     return checks
 
 
-def _answers(content: Mapping[str, Any], kind: str) -> Any:
+def _answers(content: Mapping[str, Any] | str, kind: str) -> Any:
+    if isinstance(content, str):
+        return content  # why it cannot be read
     inner = content.get(_TYPES[kind])
     if isinstance(inner, dict):
         return inner
     if isinstance(inner, str) and inner.lstrip().startswith(("{", "[")):
-        return _parsed(inner, ("submission", "content", _TYPES[kind]))
+        return jsonio.loads_answers(inner)
     return dict(content)
 
 
