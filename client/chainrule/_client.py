@@ -25,13 +25,16 @@ DEFAULT_TIMEOUT = (5.0, 600.0)
 
 #: A graph: an expression, several as its outputs, the wire's object, or program text.
 GraphLike = Expression | Sequence[Expression] | Mapping[str, Any] | str
+#: Who a report is for, and how far the work on its task has come.
+Audience = Literal["student", "staff"]
+Phase = Literal["open", "due", "published"]
 _DRAWINGS = {"svg": "image/svg+xml", "dot": "text/vnd.graphviz"}
 
 
 class _Grading(TypedDict, total=False):
     submission: str | Mapping[str, Any] | None
-    audience: Literal["student", "staff"]
-    phase: Literal["open", "due", "published"]
+    audience: Audience
+    phase: Phase
     options: Mapping[str, Any] | None
     store: bool
     supersedes: str | None
@@ -402,8 +405,8 @@ class Client:
         answers: Any,
         *,
         submission: str | Mapping[str, Any] | None = None,
-        audience: Literal["student", "staff"] = "student",
-        phase: Literal["open", "due", "published"] = "open",
+        audience: Audience = "student",
+        phase: Phase = "open",
         format: str | None = None,  # noqa: A002  # as the wire calls it
         options: Mapping[str, Any] | None = None,
         store: bool = True,
@@ -436,8 +439,8 @@ class Client:
         task: Mapping[str, Any] | None,
         submissions: Sequence[Mapping[str, Any]],
         *,
-        audience: Literal["student", "staff"] = "student",
-        phase: Literal["open", "due", "published"] = "open",
+        audience: Audience = "student",
+        phase: Phase = "open",
         store: bool = True,
         reason: str | None = None,
     ) -> list[Report | Problem]:
@@ -465,8 +468,8 @@ class Client:
         self,
         report_id: str,
         *,
-        audience: Literal["student", "staff"] = "student",
-        phase: Literal["open", "due", "published"] = "open",
+        audience: Audience = "student",
+        phase: Phase = "open",
     ) -> Report:
         """Return a report that the service keeps."""
         report = self._report("GET", f"/v1/gradings/{quote(report_id, safe=':')}", None, audience, phase, None)

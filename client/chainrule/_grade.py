@@ -24,8 +24,6 @@ SCHEMA = "chainrule.report/1"
 #: What follows in the place of answers says why they cannot be read, and is told as it is.
 UNREADABLE = "unreadable: "
 _SUFFIXES = {"application/json": ".json", "application/xml": ".xml", "text/plain": ".txt"}
-#: Formats of platforms that take a word on standard error for a crash of the grader.
-_SILENT = ("coderunner",)
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,10 @@ class Form:
         told = platforms.settle(options.format, given, environ)
         return cls(options.format, options.audience, options.phase, told)
 
-    def failure(self, task: object) -> Result:
-        """Return what a platform is told when a task could not be graded."""
-        written = _local.platforms().failure(self.name, phase=self.phase, options=self.options, task=task)
+    def failure(self, task: object, reason: str) -> Result:
+        """Return what a platform is told when a task could not be graded; the reason is for staff alone."""
+        platforms = _local.platforms()
+        written = platforms.failure(self.name, phase=self.phase, options=self.options, task=task, reason=reason)
         return Result(written.text.encode(), written.content_type, written.exit_status)
 
 
@@ -146,7 +145,10 @@ def grade(options: argparse.Namespace) -> int:
     if early:
         _files.expect_apart(options.out, options.spec, options.answers, options.metadata)
         # Whoever is stopped while grading, by a limit of time, leaves this behind, and no silence.
-        _files.write(options.out, form.failure(None).text)
+        _files.write(
+            options.out,
+            form.failure(None, "the grader was stopped before it was done, perhaps by a limit of time").text,
+        )
     try:
         task = _files.read_json(options.spec)
         submission = _submission(options)
@@ -154,7 +156,7 @@ def grade(options: argparse.Namespace) -> int:
             result = ask(client, task, _answers(options.answers, form), submission, form)
     except Exception as error:  # a platform wants its result whatever it was
         _tell(form, f"nothing was graded: {_words(error)}")
-        result = form.failure(task)
+        result = form.failure(task, _words(error))
     _files.write(options.out, result.text)
     return result.exit_status
 
@@ -173,7 +175,7 @@ def _grade_folder(options: argparse.Namespace, form: Form) -> int:
                 result = ask(client, task, _answers(str(path), form), submission, form)
             except Exception as error:  # the next one may do without it
                 _tell(form, f"{path.name} was not graded: {_words(error)}")
-                result = form.failure(task)
+                result = form.failure(task, _words(error))
                 failed += 1
             _files.write(str(Path(options.out, path.stem + result.suffix)), result.text)
     return FAILED if failed else 0
@@ -233,5 +235,5 @@ def _words(error: Exception) -> str:
 
 
 def _tell(form: Form, words: str) -> None:
-    if form.name not in _SILENT:
+    if not _local.platforms().is_silent(form.name):
         sys.stderr.write(f"chainrule grade: {words}\n")

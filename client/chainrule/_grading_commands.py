@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from . import _files
-from ._client import Client
+from ._client import Audience, Client, Phase
 from ._errors import MissingExtraError
 from ._grade import FAILED, Form, ask, connect, format_lines, grade
 from ._lint import lint
@@ -71,13 +71,13 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--audience",
-        choices=["student", "staff"],
+        choices=get_args(Audience),
         default="student",
         help="staff: with the expected numbers and all checks, as JSON (default student)",
     )
     command.add_argument(
         "--phase",
-        choices=["open", "due", "published"],
+        choices=get_args(Phase),
         default="open",
         help="how far the work on the task has come: which checks students may see (default open)",
     )

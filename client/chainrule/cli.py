@@ -17,9 +17,10 @@ from typing import Any, Literal
 from . import _grading_commands, _local
 from ._client import Client
 from ._errors import ChainruleError, MissingExtraError
+from ._grade import FAILED
 from ._version import __version__
 
-FAILED, MISUSED = 1, 2
+MISUSED = 2
 _GRAPH_FILE = "a graph as JSON, or the body of a POST to /v1/evaluations; - reads standard input"
 
 

@@ -7,10 +7,11 @@ could be graded can be told wherever the client is installed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from chainrule_engine.grading import canonical, compare_reports
-from chainrule_engine.rendering import FORMATS, Rendering, RenderingError, failed, render
+from chainrule_engine.rendering import FORMATS, REASON, Rendering, RenderingError, failed, render
 
 
 def formats() -> dict[str, str]:
@@ -23,7 +24,7 @@ def formats() -> dict[str, str]:
 
 
 def settle(name: str, given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options of a format that are given, or that its platform has set in the environment.
+    """Return the options of a format that are given, or that its platform has set in the environment, or that are now.
 
     Raises:
         ValueError: there is no such option, or one is missing or wrong.
@@ -34,7 +35,8 @@ def settle(name: str, given: Mapping[str, str], environ: Mapping[str, str]) -> d
         for option in form.options
         if option.environment and environ.get(option.environment)
     }
-    options: dict[str, Any] = told | dict(given)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    options: dict[str, Any] = {option.name: now for option in form.options if option.now} | told | dict(given)
     try:
         form.settle(options)
     except RenderingError as error:
@@ -42,8 +44,15 @@ def settle(name: str, given: Mapping[str, str], environ: Mapping[str, str]) -> d
     return options
 
 
-def failure(name: str, *, phase: str, options: Mapping[str, Any], task: object) -> Rendering:
-    """Return what a platform is told when a task could not be graded, whatever the reason."""
+def is_silent(name: str) -> bool:
+    """Tell whether the platform of a format takes a word on standard error for a crash of the grader."""
+    return FORMATS[name].silent
+
+
+def failure(name: str, *, phase: str, options: Mapping[str, Any], task: object, reason: str = "") -> Rendering:
+    """Return what a platform is told when a task could not be graded: the reason only where staff alone sees it."""
+    if reason and REASON in FORMATS[name].options:
+        options = {REASON.name: reason} | dict(options)
     named = task if isinstance(task, dict) else {}
     texts = {member: named[member] for member in ("id", "title") if isinstance(named.get(member), str)}
     report = failed(task_id=texts.get("id"), title=texts.get("title", ""))

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
 from tests.client.xqueues import PASSWORD, USER, Queue
 from werkzeug.serving import make_server
 
-from chainrule import _files
+from chainrule import _client, _files, _grade
 from chainrule._local import application, platforms
 from chainrule.cli import main
+from chainrule_engine import grading
 
 TASK = {
     "id": "q3",
@@ -387,6 +390,27 @@ def test_a_platform_may_tell_options_in_its_environment(run, task, files, monkey
     result = json.loads(run(*asked)[1])
     assert (result["assignment"], result["usernames"]) == ("hw1", ["octocat"])
     assert json.loads(run(*asked, "--option", "assignment=hw2")[1])["assignment"] == "hw2"
+    now = datetime.strptime(result["datetime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert timedelta() <= datetime.now(UTC) - now < timedelta(minutes=1)
+    then = "2026-11-30T12:00:00Z"
+    assert json.loads(run(*asked, "--option", f"datetime={then}")[1])["datetime"] == then
+
+
+def test_coderunner_tells_the_staff_what_broke(run, task, files, tmp_path):
+    """It takes a word on standard error for a crash, so the reason has its place in the result."""
+    answers, out = files("a.json", RIGHT), tmp_path / "out.json"
+    asked = ["grade", "--answers", answers, "--local", "--format", "coderunner", "-o", out]
+    status, _, err = run(*asked, "--spec", tmp_path / "<no>.json")
+    assert (status, err) == (0, "")
+    assert "&lt;no&gt;.json" in json.loads(out.read_bytes())["instructorhtml"]
+    assert run(*asked, "--spec", task)[0] == 0
+    assert "instructorhtml" not in json.loads(out.read_bytes())
+
+
+def test_the_words_of_the_client_are_those_of_the_engine():
+    assert _grade.SCHEMA == grading.SCHEMA
+    assert get_args(_client.Audience) == grading.AUDIENCES
+    assert get_args(_client.Phase) == tuple(grading.PHASES)
 
 
 def test_a_folder_gives_a_result_for_each_file(run, task, files, tmp_path):

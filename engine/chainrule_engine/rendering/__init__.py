@@ -13,7 +13,7 @@ import chainrule_engine
 from chainrule_engine.grading import SCHEMA
 from chainrule_engine.refusals import closest
 from chainrule_engine.rendering import gradescope, notebooks, prairielearn, protocols, records, scripts
-from chainrule_engine.rendering.form import Format, Option, Rendering, RenderingError
+from chainrule_engine.rendering.form import REASON, Format, Option, Rendering, RenderingError
 from chainrule_engine.rendering.view import read
 
 #: By name. What a format is for and what it can be told, each says itself.
@@ -84,4 +84,4 @@ def failed(max_score: float = 0, *, task_id: str | None = None, title: str = "")
     }
 
 
-__all__ = ["FORMATS", "Format", "Option", "Rendering", "RenderingError", "failed", "render"]
+__all__ = ["FORMATS", "REASON", "Format", "Option", "Rendering", "RenderingError", "failed", "render"]

@@ -44,6 +44,7 @@ class Option:
     least         of an int
     choices       of a str
     environment   the variable in which the platform tells a grader this; whoever starts the grader reads it
+    now           left out, it is the time in UTC, which whoever starts the grader says: a renderer has no clock
     """
 
     name: str
@@ -54,6 +55,7 @@ class Option:
     least: int = 1
     choices: tuple[str, ...] = ()
     environment: str | None = None
+    now: bool = False
 
     def read(self, value: object) -> str | int:
         """Return the value as the kind has it. Raises RenderingError for anything else."""
@@ -76,6 +78,9 @@ PHASE = Option(
     default="open", choices=tuple(PHASES),
 )  # fmt: skip
 
+#: Of formats that have a place which students do not see.
+REASON = Option("reason", str, "why nothing was graded, for the staff; the command says it by itself")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -85,12 +90,14 @@ class Format:
     description   which platform, and what of it
     target        where the platform looks for the text
     options       what `write` can be told besides the phase
+    silent        a word on standard error is taken for a crash of the grader; staff is told in the option REASON
     """
 
     write: Callable[[View, Mapping[str, Any]], Rendering]
     description: str
     target: str
     options: tuple[Option, ...] = ()
+    silent: bool = False
 
     def settle(self, given: Mapping[str, object]) -> dict[str, Any]:
         """Return a value for each option. Raises RenderingError for one that is unknown, wrong or missing."""

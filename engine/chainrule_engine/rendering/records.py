@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from chainrule_engine.drawing.svg import escape
@@ -41,7 +40,7 @@ def write_classroom50(view: View, options: Mapping[str, Any]) -> Rendering:
         **{name: options[name] or "" for name in ("classroom", "assignment")},
         "usernames": [options["username"]] if options["username"] else [],
         **{name: options[name] or "" for name in ("submission", "commit", "release", "review")},
-        "datetime": options["datetime"] or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "datetime": options["datetime"] or "",
         "score": score,
         "max-score": most,
         "tests": tests,
@@ -120,7 +119,7 @@ CLASSROOM50 = Format(
         Option("commit", str, "its address", environment="COMMIT_URL"),
         Option("release", str, "its address", environment="RELEASE_URL"),
         Option("review", str, "its address", environment="REVIEW_URL"),
-        Option("datetime", str, "YYYY-MM-DDTHH:MM:SSZ; left out, now"),
+        Option("datetime", str, "YYYY-MM-DDTHH:MM:SSZ; left out, the command says now", now=True),
     ),
 )
 CHECK50 = Format(

@@ -10,15 +10,15 @@ from shlex import quote
 from typing import Any
 
 from chainrule_engine.drawing.svg import escape
-from chainrule_engine.rendering.form import JSON, TEXT, Format, Option, Rendering
-from chainrule_engine.rendering.view import FAILED, View, points
+from chainrule_engine.rendering.form import JSON, REASON, TEXT, Format, Option, Rendering
+from chainrule_engine.rendering.view import FAILED, View, line, points
 
 
 def write_coderunner(view: View, options: Mapping[str, Any]) -> Rendering:
     """Write what a template grader prints: JSON in every case, and the process ends well, or CodeRunner says it broke.
 
-    A combinator may have no other fields than CodeRunner knows, so it has no way to abort; it gives 0 and the reasons.
-    A per-test template aborts.
+    A combinator may have no other fields than CodeRunner knows, so it has no way to abort; it gives 0 and the reasons,
+    and staff alone is shown why the grader failed. A per-test template aborts.
     """
     fraction = view.fraction if view.outcome == "graded" else 0.0
     if options["grader"] == "template":
@@ -37,6 +37,8 @@ def write_coderunner(view: View, options: Mapping[str, Any]) -> Rendering:
         "columnformats": ["%s"] * 4,
         "showdifferences": False,
     }
+    if view.outcome == "infrastructure_error" and options["reason"]:
+        data["instructorhtml"] = f"<p>{escape(line(options['reason']))}</p>"
     return Rendering(JSON, json.dumps(data))
 
 
@@ -140,7 +142,9 @@ CODERUNNER = Format(
             "grader", str, "what the question's template is: a combinator, or one for each test",
             default="combinator", choices=("combinator", "template"),
         ),
+        REASON,
     ),
+    silent=True,
 )  # fmt: skip
 CODEGRADE = Format(write_codegrade, "CodeGrade AutoTest v2 Custom Test", "stdout")
 AUTOLAB = Format(
