@@ -129,12 +129,12 @@ class Published:
 
         Returns of how many submissions there were any.
         """
-        these = PUBLISHED.c.assignment == assignment
+        these: sql.ColumnElement[bool] = PUBLISHED.c.assignment == assignment
         if problem is not None:
             these &= PUBLISHED.c.problem == problem
         if version is not None:
             these &= PUBLISHED.c.seq == version
-        of = PUBLISHED_RESULTS.c.version.in_(sql.select(PUBLISHED.c.seq).where(these))
+        of: sql.ColumnElement[bool] = PUBLISHED_RESULTS.c.version.in_(sql.select(PUBLISHED.c.seq).where(these))
         if owner is not None:
             of &= PUBLISHED_RESULTS.c.owner == owner
         with self._database.transaction() as connection:
