@@ -389,7 +389,12 @@ def test_the_script_grades_over_http(server, tmp_path):
     broken = tmp_path / "answers.json"
     broken.write_text('{"gradients": {"a": []}}')
     assert json.loads(run_curl(server, ANSWERS=str(broken)).stdout)["outcome"] == "not_gradable"
-    broken.write_text("{")
+    for more in ("{", "", '{"value": 48.0}, "options": {"points": 900}'):
+        broken.write_text(more)
+        refused = run_curl(server, "xqueue", ANSWERS=str(broken))
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "is not JSON" in refused.stderr
+    broken.write_text('{"value": NaN}')
     refused = run_curl(server, ANSWERS=str(broken))
     assert refused.returncode == 22
     assert json.loads(refused.stdout)["status"] == 400

@@ -56,8 +56,6 @@ def read_answers(name: str) -> Any:
         raw = sys.stdin.buffer.read(ANSWER_BYTES + 1)
     else:
         raw = _read_untrusted(Path(name))
-    if len(raw) > ANSWER_BYTES:
-        raise Unreadable(f"more than {ANSWER_BYTES:,} bytes")
     return parse_answers(raw)
 
 
@@ -81,8 +79,10 @@ def parse_answers(raw: bytes | str) -> Any:
     """Return what JSON text holds.
 
     Raises:
-        Unreadable: it is not JSON, or two readers could understand it differently.
+        Unreadable: it is too long, it is not JSON, or two readers could understand it differently.
     """
+    if len(raw) > ANSWER_BYTES:
+        raise Unreadable(f"more than {ANSWER_BYTES:,} bytes")
     try:
         text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw.removeprefix("\ufeff")
         data = _STRICT.decode(text.strip())
@@ -136,6 +136,23 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant, parse_float=_real, parse_int=_integer)
+
+
+def expect_apart(out: str, *read: str | None) -> None:
+    """Refuse to write a result over a file that it is made of.
+
+    Raises:
+        ValueError: it is one of `read`.
+    """
+    for name in read:
+        if name is not None and _place(name) == _place(out):
+            raise ValueError(f"the result would replace {name}; name another file for it, with -o")
+
+
+def _place(name: str) -> Path:
+    # Of the name itself: where a link leads, a student may have chosen.
+    path = Path(name)
+    return path.parent.resolve() / path.name
 
 
 def write(name: str | None, text: bytes) -> None:

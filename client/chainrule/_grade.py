@@ -142,6 +142,7 @@ def grade(options: argparse.Namespace) -> int:
     task: Any = None
     early = options.out not in (None, "-")
     if early:
+        _files.expect_apart(options.out, options.spec, options.answers, options.metadata)
         # Whoever is stopped while grading, by a limit of time, leaves this behind, and no silence.
         _files.write(options.out, form.failure(None).text)
     try:
@@ -158,7 +159,7 @@ def grade(options: argparse.Namespace) -> int:
 
 def _grade_folder(options: argparse.Namespace, form: Form) -> int:
     """Grade each file of a folder by itself."""
-    if options.out in (None, "-"):
+    if options.out in (None, "-") or Path(options.out).resolve() == Path(options.answers).resolve():
         raise ValueError("the answers are a folder: name another one for the results, with -o")
     if options.submission or options.metadata:
         raise ValueError("--submission and --metadata are about one submission, and the answers are a folder")

@@ -17,7 +17,7 @@ from ._grade import FAILED, Form, ask, connect, format_lines, grade
 from ._lint import lint
 from ._regrade import regrade
 from ._xqueue import XQueue
-from ._xqueue_worker import DeadLetters, Tasks, Worker
+from ._xqueue_worker import Attempts, DeadLetters, Tasks, Worker
 
 #: Seconds for a connection and an answer: a queue serves a submission again after some minutes.
 _TIMEOUT = (5.0, 120.0)
@@ -146,8 +146,8 @@ def _add_worker(command: argparse.ArgumentParser) -> None:
         "--dead-letters",
         metavar="FILE",
         default="dead-letters.jsonl",
-        help="where submissions are listed that cannot be graded; take a line out to have its submission tried again "
-        "(default dead-letters.jsonl)",
+        help="where submissions are listed that cannot be graded; take a line out to have its submission tried again. "
+        "FILE.attempts holds how often others were tried (default dead-letters.jsonl)",
     )
     command.add_argument(
         "--idle", type=float, default=5.0, metavar="SECONDS", help="between two looks at an empty queue (default 5)"
@@ -183,6 +183,7 @@ def _work(options: argparse.Namespace) -> int:
             Tasks(Path(options.spec_dir)),
             lambda task, response, submission: _result(client, task, response, submission, form),
             DeadLetters(Path(options.dead_letters)),
+            Attempts(Path(f"{options.dead_letters}.attempts")),
             idle=max(options.idle, 0.01),
         )
         for number in (signal.SIGTERM, signal.SIGINT):

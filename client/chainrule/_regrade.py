@@ -53,8 +53,9 @@ def regrade(options: argparse.Namespace) -> int:
     """Run `chainrule regrade`."""
     if not options.diff and not options.out:
         raise ValueError("name a folder for the new reports with -o, or look first with --diff")
-    if options.out and Path(options.out).resolve() == Path(options.reports).resolve():
-        raise ValueError("the new reports go into another folder than the old ones, which stay as they are")
+    stay = {Path(name).resolve() for name in (options.reports, options.answers)}
+    if options.out and Path(options.out).resolve() in stay:
+        raise ValueError("the new reports go into another folder than the old ones and the answers, which stay")
     task = _files.read_json(options.spec)
     changed, missing = 0, 0
     told: list[dict[str, Any]] = []

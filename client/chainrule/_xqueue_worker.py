@@ -1,13 +1,15 @@
 """The worker behind `chainrule xqueue-worker`: pulls a submission, has it graded, puts the result back.
 
 A submission may come twice: a grading is a pure function of task and answers, so it gets the same result. What cannot
-be graded because something is broken is never answered: the queue serves it again after some minutes. A submission that
-fails time and again by itself (its task is missing or wrong) goes to the list of dead letters, and is left alone until
-somebody takes it off; while the grading service or the queue is away, no submission is to blame.
+be graded because something is broken is not answered: the queue serves it again after some minutes. A submission that
+fails time and again by itself (its task is missing or wrong, or the worker does not survive it) is given up: it goes to
+the list of dead letters, and back to the queue without a score, which lets the queue go on to the next. While the
+grading service or the queue is away, no submission is to blame.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -17,34 +19,38 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ._errors import (
-    APIConnectionError,
-    APIStatusError,
-    AuthenticationError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServiceUnavailableError,
-)
-from ._files import read_json
-from ._xqueue import Pulled, QueueError, Superseded, Unreadable, XQueue
+from ._errors import APIConnectionError, APIResponseError, APIStatusError, APITimeoutError, ChainruleError
+from ._files import read_json, write
+from ._xqueue import Pulled, QueueError, Refused, Superseded, Unreadable, XQueue
 
 #: Returns the body of the result, given the task, the student's text and the id of the submission.
 Grade = Callable[[Any, str, str], str]
 
 ATTEMPTS = 5  # of one submission, before it is a dead letter
+TIMEOUTS = 20  # of one submission: the service may be what hangs, and then no submission is to blame
 PUTS = 5  # of one result, before it is left to the next time that the submission comes
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds
 _REMEMBERED = 10_000  # submissions; beyond, the one that failed the longest ago is forgotten
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
-#: What keeps every submission from being graded, not this one.
-_EVERYBODYS = (
-    APIConnectionError, AuthenticationError, PermissionDeniedError, RateLimitError, ServiceUnavailableError,
-)  # fmt: skip
+#: What a service says of one request. Any other status keeps every submission from being graded: a proxy that finds no
+#: service behind it, an address that is not the service's, a key that is not good.
+_ITS_OWN = (400, 413, 422, 500)
+#: What is put for a submission that is given up. edx-submissions cannot record a score that is null: it moves the
+#: submission to the back of the queue, and after five such results marks it `failed`, which staff can undo. The
+#: deprecated server of xqueue hands it on, as no points.
+_GIVEN_UP = json.dumps(
+    {
+        "correct": False,
+        "score": None,
+        "msg": "<div><p>The grader failed, and your answers have not been graded. This is not about your answers. "
+        "The course staff is told.</p></div>",
+    }
+)
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +98,7 @@ class DeadLetters:
     """The submissions that are given up, one JSON object on each line of a file; without a file, in memory.
 
     Who mends a task takes its lines out of the file, or removes the file: they are graded when they are served again.
+    As long as they are listed, they are given back without a score whenever they are served.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -124,7 +131,7 @@ class DeadLetters:
             return
         state = (found.st_mtime_ns, found.st_size)
         if state != self._state:
-            lines = self._file.read_text(encoding="utf-8").splitlines()
+            lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
             self._state, self._ids = state, {name for line in lines if (name := _submission_of(line))}
 
 
@@ -133,6 +140,60 @@ def _submission_of(line: str) -> str:
         return str(json.loads(line)["submission"])
     except (ValueError, LookupError, TypeError):
         return ""
+
+
+@dataclass
+class Tried:
+    """What has become of the attempts at a submission that is not answered.
+
+    Attributes:
+        begun: those that failed by its own fault, that are at hand, or that the worker did not survive.
+        timeouts: those to which the service gave no answer in time.
+    """
+
+    begun: int = 0
+    timeouts: int = 0
+
+
+class Attempts:
+    """How often each submission was tried: a small file for each that is at hand or has failed; or in memory.
+
+    It is written before an attempt, so that it holds when the attempt ends the process, and for the next process.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._tried: OrderedDict[str, Tried] = OrderedDict()
+
+    def __getitem__(self, submission: str) -> Tried:
+        if self._folder is None:
+            return self._tried.get(submission, Tried())
+        try:
+            data = read_json(str(self._file(submission)))
+            return Tried(int(data["begun"]), int(data["timeouts"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            return Tried()
+
+    def __setitem__(self, submission: str, tried: Tried) -> None:
+        if tried == Tried():
+            del self[submission]
+        elif self._folder is None:
+            self._tried[submission] = tried
+            if len(self._tried) > _REMEMBERED:
+                self._tried.popitem(last=False)
+        else:
+            write(str(self._file(submission)), json.dumps({"submission": submission, **vars(tried)}).encode())
+
+    def __delitem__(self, submission: str) -> None:
+        if self._folder is None:
+            self._tried.pop(submission, None)
+        else:
+            self._file(submission).unlink(missing_ok=True)
+
+    def _file(self, submission: str) -> Path:
+        assert self._folder is not None
+        # Whatever the queue calls a submission, this leads nowhere else.
+        return self._folder / f"{hashlib.sha256(submission.encode(errors='replace')).hexdigest()[:32]}.json"
 
 
 @dataclass
@@ -146,12 +207,6 @@ class Counts:
 
 
 @dataclass
-class _Failure:
-    attempts: int = 0
-    again_at: float = 0.0
-
-
-@dataclass
 class Worker:
     """Grades what comes from one queue, one submission after another.
 
@@ -160,8 +215,10 @@ class Worker:
         tasks: the tasks that they answer.
         grade: what makes the result.
         dead: those that are given up.
+        tried: how often the others were tried.
         idle: seconds between two questions to an empty queue, at most.
         attempts: after how many failures of its own a submission is given up.
+        timeouts: after how many attempts that took the service too long it is.
         stop: set from outside; the submission at hand is finished first.
     """
 
@@ -169,12 +226,14 @@ class Worker:
     tasks: Tasks
     grade: Grade
     dead: DeadLetters
+    tried: Attempts = field(default_factory=lambda: Attempts(None))
     idle: float = 5.0
     attempts: int = ATTEMPTS
+    timeouts: int = TIMEOUTS
     stop: threading.Event = field(default_factory=threading.Event)
     counts: Counts = field(default_factory=Counts)
     jitter: Callable[[], float] = random.random
-    _failures: OrderedDict[str, _Failure] = field(default_factory=OrderedDict)
+    _held: OrderedDict[str, float] = field(default_factory=OrderedDict)  # until when those are that have just failed
 
     def run(self, *, once: bool = False) -> Counts:
         """Work until `stop` is set; with `once`, until the queue is empty or away, or serves a submission again.
@@ -198,10 +257,9 @@ class Worker:
             except Unreadable as error:
                 if error.submission not in seen:
                     seen.add(error.submission)
-                    if not self._is_held(error.submission):
-                        self._failed(error.submission, "", str(error))
+                    self._process_unreadable(error)
                     continue
-            except (QueueError, *_EVERYBODYS) as error:
+            except (QueueError, ChainruleError, OSError) as error:
                 self.counts.troubles += 1
                 _log.warning("nothing can be graded now: %s", _one_line(error))
             if once:
@@ -219,32 +277,68 @@ class Worker:
         """Grade a submission and return whether it was answered.
 
         Raises:
-            QueueError, ChainruleError: the queue, or what grades, is away: no submission is to blame.
+            QueueError, ChainruleError, OSError: the queue, what grades or the disk is away: no submission is to blame.
         """
-        if self._is_held(pulled.id):
+        if self._is_left(pulled.id, pulled.header):
             return False
+        before = self.tried[pulled.id]
+        if before.begun >= self.attempts:
+            self._give_up(pulled.id, pulled.header, pulled.grader, "the worker did not survive the last attempt")
+            return False
+        self.tried[pulled.id] = replace(before, begun=before.begun + 1)
         try:
             body = self.grade(self.tasks[pulled.grader], pulled.response, pulled.id)
             check_result(body)
             self._put(pulled.header, body)
         except Superseded as error:
             _log.info("submission %s: somebody else has answered it (%s)", pulled.id, error)
-        except (QueueError, *_EVERYBODYS):
-            raise
         except Exception as error:  # whatever it is, the next submission may do without it
+            if isinstance(error, QueueError) or _is_everybodys(error):
+                now = replace(before, timeouts=before.timeouts + isinstance(error, APITimeoutError))
+                self.tried[pulled.id] = now
+                if now.timeouts < self.timeouts:
+                    raise
+                self.counts.failed += 1
+                reason = f"{now.timeouts} times the service gave no answer in time: {_one_line(error)}"
+                self._give_up(pulled.id, pulled.header, pulled.grader, reason)
+                return False
             _log.debug("submission %s", pulled.id, exc_info=True)
-            self._failed(pulled.id, pulled.grader, _one_line(error))
+            self._failed(pulled.id, pulled.header, pulled.grader, _one_line(error), before.begun + 1)
             return False
         else:
             self.counts.graded += 1
             _log.info("submission %s: graded by %s", pulled.id, pulled.grader)
-        self._failures.pop(pulled.id, None)
+        del self.tried[pulled.id]
+        self._held.pop(pulled.id, None)
         return True
 
-    def _is_held(self, submission: str) -> bool:
-        """Tell whether a submission is given up, or has failed just now: the queue may serve it at once again."""
-        failure = self._failures.get(submission)
-        return submission in self.dead or (failure is not None and time.monotonic() < failure.again_at)
+    def _process_unreadable(self, error: Unreadable) -> None:
+        if not self._is_left(error.submission, error.header):
+            before = self.tried[error.submission]
+            now = replace(before, begun=before.begun + 1)
+            self.tried[error.submission] = now
+            self._failed(error.submission, error.header, "", str(error), now.begun)
+
+    def _is_left(self, submission: str, header: str) -> bool:
+        """Tell whether a submission is not to be graded: it is given up, or has failed just now."""
+        if submission in self.dead:
+            self._end(submission, header)
+            return True
+        return time.monotonic() < self._held.get(submission, 0.0)
+
+    def _end(self, submission: str, header: str) -> None:
+        """Give a submission back without a score: else edx-submissions would serve nothing that came later."""
+        if not header:
+            _log.error(
+                "submission %s: NOT GRADED, and it names nothing to give back; delete it in the queue", submission
+            )
+            return
+        try:
+            self._put(header, _GIVEN_UP)
+        except Refused as error:
+            _log.error("submission %s: NOT GRADED, and the queue does not take it back: %s", submission, error)
+        else:
+            _log.error("submission %s: NOT GRADED, a dead letter: given back without a score", submission)
 
     def _put(self, header: str, body: str) -> None:
         attempt = 1
@@ -258,40 +352,53 @@ class Worker:
             self._pause(attempt, LONGEST_PAUSE)
             attempt += 1
 
-    def _failed(self, submission: str, grader: str, reason: str) -> None:
-        failure = self._failures.pop(submission, _Failure())
-        failure.attempts += 1
-        failure.again_at = time.monotonic() + min(FIRST_PAUSE * 2.0 ** min(failure.attempts, 10), LONGEST_PAUSE)
+    def _failed(self, submission: str, header: str, grader: str, reason: str, attempt: int) -> None:
         self.counts.failed += 1
-        _log.error("submission %s, attempt %d: %s", submission or "without an id", failure.attempts, reason)
-        if failure.attempts < self.attempts:
-            self._failures[submission] = failure
-            if len(self._failures) > _REMEMBERED:
-                self._failures.popitem(last=False)
+        _log.error("submission %s, attempt %d: %s", submission, attempt, reason)
+        if attempt >= self.attempts:
+            self._give_up(submission, header, grader, reason)
             return
+        self._held.pop(submission, None)
+        self._held[submission] = time.monotonic() + min(FIRST_PAUSE * 2.0 ** min(attempt, 10), LONGEST_PAUSE)
+        if len(self._held) > _REMEMBERED:
+            self._held.popitem(last=False)
+
+    def _give_up(self, submission: str, header: str, grader: str, reason: str) -> None:
         self.counts.dead += 1
-        _log.error("submission %s is given up", submission)
+        _log.error("submission %s is given up: %s", submission, reason)
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.dead.add(
             {"time": moment, "queue": self.queue.queue, "submission": submission, "grader": grader, "reason": reason}
         )
+        del self.tried[submission]  # who takes it off the list wants it tried anew
+        self._held.pop(submission, None)
+        self._end(submission, header)
 
 
 def check_result(body: str) -> None:
     """Refuse a result that Open edX would drop without a word.
 
-    It stores the score in an integer column, and reads `msg` as XML.
+    It stores the score in a column of whole numbers from 0, and reads `msg` as XML.
 
     Raises:
         ValueError: the body is no such result.
     """
     result = json.loads(body)
-    if not isinstance(result, dict) or type(result.get("correct")) is not bool or type(result.get("score")) is not int:
-        raise ValueError("the result has no `correct` that is true or false, or no `score` that is a whole number")
+    if not isinstance(result, dict) or type(result.get("correct")) is not bool:
+        raise ValueError("the result has no `correct` that is true or false")
+    if type(result.get("score")) is not int or result["score"] < 0:
+        raise ValueError("the result has no `score` that is a whole number from 0")
     try:
         ElementTree.fromstring(result["msg"])
     except (ElementTree.ParseError, LookupError, TypeError, ValueError):
         raise ValueError("the message of the result is not well-formed XML") from None
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Tell whether it keeps every submission from being graded, not this one."""
+    if isinstance(error, APIStatusError):
+        return error.status not in _ITS_OWN
+    return isinstance(error, APIConnectionError | APIResponseError)
 
 
 def _one_line(error: Exception) -> str:

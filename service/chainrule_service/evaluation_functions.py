@@ -46,11 +46,11 @@ def evaluate(body: Any, grade: Grade) -> dict[str, Any]:
     """
     fields = _fields(body, ("response", "answer"))
     params = fields["params"]
-    correct, feedback = _judge(fields["response"], fields["answer"], params, grade)
-    result: dict[str, Any] = {"is_correct": correct, "feedback": feedback}
     cases = params.get("cases") or []
     if not isinstance(cases, list) or len(cases) > MAX_CASES:
         raise refuse(f"cases is a list of {MAX_CASES} at most", ("params", "cases"))
+    correct, feedback = _judge(fields["response"], fields["answer"], params, grade)
+    result: dict[str, Any] = {"is_correct": correct, "feedback": feedback}
     found, warnings = _matching(fields["response"], cases, params, grade)
     if warnings:
         result["warnings"] = warnings
@@ -148,8 +148,10 @@ def _compare_of(params: Mapping[str, Any]) -> Any:
 # ------------------------------------------------------------------------------------------------------- judging
 
 
-def _judge(response: Any, answer: Any, params: Mapping[str, Any], grade: Grade) -> tuple[bool, str]:
-    """Return whether a response is right, all of it, and what is said about it."""
+def _judge(
+    response: Any, answer: Any, params: Mapping[str, Any], grade: Grade, *, diagnose: bool = True
+) -> tuple[bool, str]:
+    """Return whether a response is right, all of it, and what is said about it: without `diagnose`, of no mistake."""
     try:
         wanted = parsed(answer)
     except jsonio.MalformedJSON as error:
@@ -161,6 +163,8 @@ def _judge(response: Any, answer: Any, params: Mapping[str, Any], grade: Grade) 
     data: Mapping[str, Any] | None = task_of(wanted)
     if data is None:
         data, given = _of_numbers(wanted, given)
+    if not diagnose:
+        data = {**data, "diagnose": False}
     try:
         task = read_task(data, params)
     except (InvalidInput, LimitExceeded) as error:
@@ -198,7 +202,11 @@ def _of_numbers(wanted: Any, given: Any) -> tuple[Mapping[str, Any], Any]:
 def _matching(
     response: Any, cases: list[Any], params: Mapping[str, Any], grade: Grade
 ) -> tuple[int | None, list[dict[str, Any]]]:
-    """Return the first case that a response is an instance of, and what is wrong with cases."""
+    """Return the first case that a response is an instance of, and what is wrong with cases.
+
+    Raises:
+        LimitExceeded: they are too much work together.
+    """
     matches: list[int] = []
     warnings: list[dict[str, Any]] = []
     for place, case in enumerate(cases):
@@ -207,9 +215,12 @@ def _matching(
             continue
         merged = {**params, **_own_params(case)}
         try:
-            if _judge(response, case["answer"], merged, grade)[0]:
+            # Only whether it is one is asked, of each: a search for mistakes would be most of the work.
+            if _judge(response, case["answer"], merged, grade, diagnose=False)[0]:
                 matches.append(place)
         except (InvalidInput, LimitExceeded) as error:
+            if isinstance(error, LimitExceeded) and error.limit == "grading_work":
+                raise error.under("params", "cases", place) from None  # the rest would be too much as well
             warnings.append({"case": place, "message": str(error)})
     if len(matches) > 1:
         listed = ", ".join(map(str, matches))

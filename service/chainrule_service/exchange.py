@@ -161,11 +161,14 @@ def takes_query(*names: str) -> Callable[[View], View]:
     return mark
 
 
-def takes_key(name: str) -> Callable[[View], View]:
-    """Name the query parameter in which a view's clients send their API key, who know no header for it."""
+def takes_key(name: str, advice: str) -> Callable[[View], View]:
+    """Name the query parameter in which a view's clients send their API key, and what those hear that send no good one.
+
+    They know no header for it.
+    """
 
     def mark(view: View) -> View:
-        view.key_parameter = name  # type: ignore[attr-defined]
+        view.key_parameter, view.key_advice = name, advice  # type: ignore[attr-defined]
         return view
 
     return mark
@@ -260,10 +263,16 @@ def _admit(request: Request, app: Flask, scope: str) -> None:
     if not scope:
         raise RequestError("forbidden", "nobody has said which API keys open this path, so none does")
     environ = request.environ
-    name = getattr(app.view_functions[str(request.endpoint)], "key_parameter", None)
+    view: Any = app.view_functions[str(request.endpoint)]
+    name = getattr(view, "key_parameter", None)
     if name and (given := request.args.get(name)):
         environ.setdefault("HTTP_AUTHORIZATION", f"Bearer {given}")
-    caller = environ[_CALLER] = access.authenticate(environ)
+    try:
+        caller = environ[_CALLER] = access.authenticate(environ)
+    except RequestError as error:
+        if not name or error.kind.slug != "unauthorized":
+            raise
+        raise RequestError("unauthorized", f"{error}; {view.key_advice}", headers=error.headers) from None
     access.authorise(caller, scope)
 
 

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from chainrule_engine.diagnosis import catalogue, histories
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import Report, Task, compare_reports, grade
-from chainrule_engine.grading.truth import TrainingTruth
+from chainrule_engine.grading.truth import TrainingTruth, quantity
 from chainrule_service.exchange import charge, owner, service
 from chainrule_service.fields import refuse
 from chainrule_service.grading_reading import Entry, Read, count_values, entry_of, kind_of
@@ -75,14 +75,14 @@ def view(report: Mapping[str, Any], audience: str, phase: str) -> dict[str, Any]
     return dict(report) if audience == "staff" else Report.from_dict(report).to_dict(audience, phase)
 
 
-#: Tasks that a submission was graded by: what all submissions of one share is computed.
-_WARM: WeakValueDictionary[int, Task] = WeakValueDictionary()
+#: Tasks that a submission was graded by, with a Jacobian or without: what all submissions of one share is computed.
+_WARM: WeakValueDictionary[tuple[int, bool], Task] = WeakValueDictionary()
 
 
 def grade_one(entry: Entry) -> Report:
     """Return the report on an entry, whatever its answers are."""
     report = grade(entry.task, entry.answers, entry.submission or None)
-    _WARM[id(entry.task)] = entry.task
+    _WARM[id(entry.task), _takes_jacobian(entry)] = entry.task
     return report
 
 
@@ -93,44 +93,76 @@ class _Costs(NamedTuple):
         once: its right answers and wrong runs, in node evaluations.
         each: a submission besides, in node evaluations.
         numbers: about as many are in a report, besides what was answered.
+        evaluated: nodes times points, once more for each output of a Jacobian: they are all in memory.
     """
 
     once: int
     each: int
     numbers: int
+    evaluated: int = 0
 
 
-def _costs(task: Task) -> _Costs:
-    keys = sum(len(check.keys) for check in task.checks)
+def _costs(task: Task, with_jacobian: bool) -> _Costs:
+    keys = [key for check in task.checks for key in check.keys]
+    report = _REPORT + _CHECK * len(keys)
     if isinstance(task.truth, TrainingTruth):
         trained = task.truth.training
         length = trained.steps + len(trained.model.initial) + count_values(task.source["training"].get("data"))
-        once, wrong = trained.cost, min(_WRONG_TRAININGS * trained.cost, histories.MAX_WORK)
-        each = keys * length + (wrong if task.diagnose else 0)
-    else:
-        assert task.graph is not None
-        nodes, length = len(task.graph.inputs) + len(task.graph.nodes), task.graph.points or 1
-        once, each = nodes * length, keys * length
-        if task.diagnose and length == 1:
-            diagnosed = min(nodes, catalogue.MAX_PAIR_NODES)  # in larger graphs less is looked for
-            once, each = once + _WRONG_RUNS * diagnosed, each + _LOOKING * diagnosed
-    return _Costs(once, each + _REPORT + _CHECK * keys, keys * (length + _MEMBERS))
+        wrong = min(_WRONG_TRAININGS * trained.cost, histories.MAX_WORK) if task.diagnose else 0
+        return _Costs(trained.cost, report + len(keys) * length + wrong, len(keys) * (length + _MEMBERS))
+    graph = task.truth.graph
+    nodes, points = len(graph.inputs) + len(graph.nodes), graph.points or 1
+    asked = sum(_numbers_in(quantity(task.truth, key, shape=True)) for key in keys)
+    evaluated, each, numbers = nodes * points, report + asked, asked + len(keys) * _MEMBERS
+    if with_jacobian:
+        evaluated += len(graph.outputs) * nodes * points
+        numbers += _numbers_in(task.truth.shape("jacobian"))
+    once = evaluated
+    if task.diagnose and graph.points is None:
+        diagnosed = min(nodes, catalogue.MAX_PAIR_NODES)  # in larger graphs less is looked for
+        once, each = once + _WRONG_RUNS * diagnosed, each + _LOOKING * diagnosed
+    return _Costs(once, each, numbers, evaluated)
+
+
+def _numbers_in(shape: Any) -> int:
+    """Return how many numbers are in a quantity of a graph, whose parts are all alike."""
+    if isinstance(shape, dict):
+        return len(shape) * _numbers_in(next(iter(shape.values()), ()))
+    if isinstance(shape, list):
+        return len(shape) * _numbers_in(shape[0])
+    return 1
+
+
+def _takes_jacobian(entry: Entry) -> bool:
+    """Tell whether the Jacobian is computed for an entry: it is asked for, or given."""
+    task, answers = entry.task, entry.answers
+    if "jacobian" not in task.truth.members:
+        return False
+    given = isinstance(answers, dict) and answers.get("jacobian") is not None
+    return given or any(key.partition(".")[0] == "jacobian" for check in task.checks for key in check.keys)
 
 
 def work_of(entries: Sequence[Entry], settings: Settings) -> int:
     """Return about how much work it is to grade entries, in node evaluations, besides what is remembered.
 
     Raises:
-        LimitExceeded: the reports would be too large together.
+        LimitExceeded: the tasks, or the reports, would be too large together.
     """
-    tasks = {id(entry.task): entry.task for entry in entries}
-    costs = {key: _costs(task) for key, task in tasks.items()}
-    numbers, most = 0, settings.limits["answer_numbers"]
-    work = sum(cost.once for key, cost in costs.items() if key not in _WARM)
+    costs: dict[tuple[int, bool], _Costs] = {}
+    work = numbers = 0
     for entry in entries:
-        cost = costs[id(entry.task)]
-        work += cost.each
-        numbers += cost.numbers + entry.size
+        key = id(entry.task), _takes_jacobian(entry)
+        if key not in costs:
+            costs[key] = _costs(entry.task, key[1])
+            work += 0 if key in _WARM else costs[key].once
+        work += costs[key].each
+        numbers += costs[key].numbers + entry.size
+    # The right numbers stay in memory until all is graded.
+    evaluated, most = sum(cost.evaluated for cost in costs.values()), settings.limits["evaluation_work"]
+    if evaluated > most:
+        advice = "send several batches, or tasks of fewer nodes, points or outputs of a Jacobian"
+        raise LimitExceeded("evaluation_work", most, evaluated, (), advice)
+    most = settings.limits["answer_numbers"]
     if numbers > most:
         advice = "send fewer submissions, or let the checks ask for fewer numbers"
         raise LimitExceeded("answer_numbers", most, numbers, (), advice)

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from chainrule_engine.diagnosis import catalogue
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import Task, read_task
+from chainrule_engine.grading.truth import TrainingTruth
 from chainrule_service import training
 from chainrule_service.exchange import service
 from chainrule_service.grading_fields import GradingItem, SubmittedAnswers
@@ -17,7 +19,26 @@ from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
 from chainrule_service.task_cache import TaskCache
 
-_TASKS: TaskCache[Task] = TaskCache()
+#: In bytes, measured, roughly, what a task holds on to once it was graded by: of a graph for each node, for each at
+#: each point, and for each number of a Jacobian; of its catalogue for each node, and for each two nodes.
+_NODE, _AT_A_POINT, _IN_JACOBIAN, _WRONG, _WRONG_TWICE = 1_500, 160, 32, 62_000, 55
+
+
+def weight(task: Task) -> int:
+    """Return about how many bytes a task holds on to once it was graded by."""
+    if isinstance(task.truth, TrainingTruth):
+        return task.truth.training.memory
+    graph = task.truth.graph
+    nodes, points = len(graph.inputs) + len(graph.nodes), graph.points or 1
+    held = nodes * (_NODE + _AT_A_POINT * points)
+    if "jacobian" in task.truth.members:
+        held += _IN_JACOBIAN * len(graph.outputs) * len(graph.inputs) * points
+    if task.diagnose and graph.points is None and len(graph.nodes) <= catalogue.MAX_NODES:
+        held += nodes * (_WRONG + _WRONG_TWICE * nodes)
+    return held
+
+
+_TASKS: TaskCache[Task] = TaskCache(weight)
 _ITEM, _SUBMITTED = GradingItem(), SubmittedAnswers()
 
 
@@ -69,16 +90,21 @@ def read_task_cached(data: object, bounds: Bounds | None = None) -> Task:
     """
     bounds = bounds or Bounds.here()
     limits = bounds.settings.limits
-    most = {"max_nodes": limits["nodes"], "max_points": limits["points"], "max_work": limits[bounds.training]}
+    work = limits[bounds.training if _trains(data) else "evaluation_work"]
+    most = {"max_nodes": limits["nodes"], "max_points": limits["points"], "max_work": work}
     # Not with sorted keys: the order of the inputs is that of the checks, where a task lists none.
     text = json.dumps([most, data], separators=(",", ":"))
     return _TASKS.get(text.encode(), lambda: _read_task(data, bounds, most))
 
 
+def _trains(data: object) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("training"), dict)
+
+
 def _read_task(data: object, bounds: Bounds, most: Mapping[str, int]) -> Task:
     # The engine leaves the types in a training to its caller. It is given what was sent, without our defaults: a task
     # has the same digest in the service and outside.
-    if isinstance(data, dict) and isinstance(data.get("training"), dict):
+    if isinstance(data, dict) and _trains(data):
         try:
             spec = training.read(data["training"])
             with bounds.room(training.preparing(spec)):
@@ -86,11 +112,29 @@ def _read_task(data: object, bounds: Bounds, most: Mapping[str, int]) -> Task:
         except (InvalidInput, LimitExceeded) as error:
             raise error.under("training") from None
     try:
-        return read_task(data, **most)
+        with bounds.room(min(_evaluated(data), most["max_work"])):
+            return read_task(data, **most)
     except LimitExceeded as error:
         if error.limit != "work":
             raise
-        raise LimitExceeded(bounds.training, error.maximum, error.requested, error.path, error.advice) from None
+        limit = bounds.training if _trains(data) else "evaluation_work"
+        raise LimitExceeded(limit, error.maximum, error.requested, error.path, error.advice) from None
+
+
+def _evaluated(data: object) -> int:
+    """Return at most how many nodes, times points, are evaluated to read a task: to fit seeds, or to see kinks."""
+    evaluation = data.get("evaluation") if isinstance(data, dict) else None
+    graph = evaluation.get("graph") if isinstance(evaluation, dict) else None
+    if not isinstance(data, dict) or not isinstance(evaluation, dict) or not isinstance(graph, dict):
+        return 0
+    checks = data["checks"] if isinstance(data.get("checks"), list) else []
+    avoids = any(isinstance(check, dict) and check.get("kink") == "avoid" for check in checks)
+    if evaluation.get("seeds") is None and not avoids:
+        return 0
+    inputs, nodes, program = (graph.get(name) for name in ("inputs", "nodes", "program"))
+    columns = list(inputs.values()) if isinstance(inputs, dict) else []
+    count = len(nodes) if isinstance(nodes, list) else len(program) if isinstance(program, str) else 0
+    return (len(columns) + count) * max((len(column) for column in columns if isinstance(column, list)), default=1)
 
 
 def read(loaded: Mapping[str, Any], bounds: Bounds) -> Entry:

@@ -21,7 +21,11 @@ from chainrule_service.exchange import request_id
 _JOB: ContextVar[Mapping[str, Any]] = ContextVar("chainrule_job", default=MappingProxyType({}))
 #: What must not be read in a log: API keys, secrets of webhooks, passwords in URLs; what may stay is in groups.
 _SECRETS = (
-    (re.compile(r"\b(cr_[A-Za-z0-9]+_[A-Za-z0-9]+_)[A-Za-z0-9]+_[0-9A-Za-z]+"), r"\1[redacted]"),
+    # In an address _ may be written as %5F: gunicorn's words on a request line that it cannot read hold all of it.
+    (
+        re.compile(r"\b(cr(?:_|%5F)[A-Z0-9]+(?:_|%5F)[A-Z0-9]+(?:_|%5F))[A-Z0-9]+(?:_|%5F)[0-9A-Z]+", re.I),
+        r"\1[redacted]",
+    ),
     (re.compile(r"\b(whsec_)[A-Za-z0-9+/=]+"), r"\1[redacted]"),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"']+(?=@)"), r"\1[redacted]"),
 )

@@ -82,9 +82,14 @@ class Published:
         these = (PUBLISHED.c.assignment == assignment) & (PUBLISHED.c.problem == problem)
         return self._first(sql.select(PUBLISHED).where(these).order_by(PUBLISHED.c.seq.desc()).limit(1))
 
-    def version(self, seq: int) -> Version | None:
-        """Return one version, or None."""
-        return self._first(sql.select(PUBLISHED).where(PUBLISHED.c.seq == seq))
+    def version(self, seq: int, assignment: str | None = None, problem: str | None = None) -> Version | None:
+        """Return one version, or None; also where it is not of the assignment or problem that are named."""
+        query = sql.select(PUBLISHED).where(PUBLISHED.c.seq == seq)
+        if assignment is not None:
+            query = query.where(PUBLISHED.c.assignment == assignment)
+        if problem is not None:
+            query = query.where(PUBLISHED.c.problem == problem)
+        return self._first(query)
 
     def _first(self, query: sql.Select[Any]) -> Version | None:
         with self._database.transaction(reads=True) as connection:
@@ -116,3 +121,35 @@ class Published:
         )
         with self._database.transaction(reads=True) as connection:
             return list(connection.execute(query).mappings().all())
+
+    def delete_results(
+        self, assignment: str, problem: str | None = None, version: int | None = None, owner: str | None = None
+    ) -> int:
+        """Delete the results of an assignment, or of a problem, a version or a key in it; what is published stays.
+
+        Returns of how many submissions there were any.
+        """
+        these = PUBLISHED.c.assignment == assignment
+        if problem is not None:
+            these &= PUBLISHED.c.problem == problem
+        if version is not None:
+            these &= PUBLISHED.c.seq == version
+        of = PUBLISHED_RESULTS.c.version.in_(sql.select(PUBLISHED.c.seq).where(these))
+        if owner is not None:
+            of &= PUBLISHED_RESULTS.c.owner == owner
+        with self._database.transaction() as connection:
+            gone = connection.execute(
+                sql.delete(PUBLISHED_RESULTS)
+                .where(of)
+                .returning(PUBLISHED_RESULTS.c.version, PUBLISHED_RESULTS.c.owner)
+            )
+            return len(set(map(tuple, gone)))
+
+    def sweep(self, days: int) -> None:
+        """Delete the results of more than so many days ago; what is published stays."""
+        old = PUBLISHED_RESULTS.c.created < clock() - 86_400 * days
+        with self._database.transaction(reads=True) as connection:
+            due = connection.execute(sql.select(PUBLISHED_RESULTS.c.version).where(old).limit(1)).first()
+        if due is not None:
+            with self._database.transaction() as connection:
+                connection.execute(sql.delete(PUBLISHED_RESULTS).where(old))

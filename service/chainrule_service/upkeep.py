@@ -21,10 +21,12 @@ from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.distributed import Bell
 from chainrule_service.gradings import Gradings
 from chainrule_service.opening import open_store
+from chainrule_service.published import Published
 from chainrule_service.settings import Settings
 from chainrule_service.store import Store, worker_name
 
 SWEEP_SECONDS = 2.0
+TIDY_SECONDS = 3600.0  # of what has no index to be swept by
 _PIPE = 1 << 16  # all that a pipe holds: no line is ever read in parts
 
 _log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ class _Upkeep:
         self._ring: Callable[[str], object] = Bell(settings).ring if settings.broker_url else lambda _: None
         self._dead: dict[str, dict[str, Any]] = {}  # whose leases have not been ended yet
         self._working = self._announced = 0
-        self._swept = self._said = float("-inf")
+        self._swept = self._tidied = self._said = float("-inf")
         self.ended = False
 
     def note(self, report: dict[str, Any]) -> None:
@@ -118,6 +120,10 @@ class _Upkeep:
             if not self.ended and monotonic() > self._swept + SWEEP_SECONDS:
                 self._swept = monotonic()
                 self._store.sweep()
-                Gradings(self._store.database).sweep(self._settings.limits["retention_days"])
+                days = self._settings.limits["retention_days"]
+                Gradings(self._store.database).sweep(days)
+                if monotonic() > self._tidied + TIDY_SECONDS:
+                    Published(self._store.database).sweep(days)
+                    self._tidied = monotonic()
         except DatabaseUnavailable as error:
             _log.warning("the jobs table cannot be looked after now: %s", error)

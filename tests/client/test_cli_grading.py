@@ -296,10 +296,36 @@ def test_misuse_ends_with_status_2(run, task, files, tmp_path):
         assert words in err
     (tmp_path / "many").mkdir()
     (tmp_path / "many" / "a.json").write_text("{}")
-    for more, words in (([], "another one for the results"), (["-o", tmp_path, "--submission", "s"], "one submission")):
+    for more, words in (
+        ([], "another one for the results"),
+        (["-o", tmp_path / "x" / ".." / "many"], "another one for the results"),
+        (["-o", tmp_path, "--submission", "s"], "one submission"),
+    ):
         status, out, err = run("grade", "--spec", task, "--answers", tmp_path / "many", "--local", *more)
         assert (status, out) == (2, b"")
         assert words in err
+    assert (tmp_path / "many" / "a.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("what", ["task.json", "a.json", "metadata.json"])
+def test_a_result_never_takes_the_place_of_what_it_is_made_of(run, task, files, tmp_path, monkeypatch, what):
+    monkeypatch.chdir(tmp_path)
+    asked = ["--answers", files("a.json", RIGHT), "--metadata", files("metadata.json", METADATA)]
+    before = (tmp_path / what).read_bytes()
+    status, out, err = run("grade", "--spec", task, *asked, "--local", "-o", f"./{what}")
+    assert (status, out) == (2, b"")
+    assert what in err
+    assert (tmp_path / what).read_bytes() == before
+
+
+def test_a_link_to_the_result_is_not_gradable_and_no_misuse(run, task, tmp_path):
+    """A student can name the platform's file; what was refused for that would leave no result."""
+    out = tmp_path / "results.json"
+    out.write_text("{}")
+    (tmp_path / "a.json").symlink_to(out)
+    asked = ["grade", "--spec", task, "--answers", tmp_path / "a.json", "--local", "-o", out]
+    assert run(*asked)[0] == 0
+    assert json.loads(out.read_bytes())["outcome"] == "not_gradable"
 
 
 # ----------------------------------------------------------------------------------------------------- submissions
@@ -481,7 +507,11 @@ def test_a_service_is_told_what_a_regrade_supersedes(run, url, task, files, tmp_
 
 
 def test_misuse_of_regrade(run, graded, task, files, tmp_path):
-    for more, words in (([], "look first with --diff"), (["-o", tmp_path / "reports"], "another folder")):
+    for more, words in (
+        ([], "look first with --diff"),
+        (["-o", tmp_path / "reports"], "another folder"),
+        (["-o", tmp_path / "answers"], "another folder"),
+    ):
         status, out, err = run("regrade", "--spec", task, *graded, *more)
         assert (status, out) == (2, b"")
         assert words in err

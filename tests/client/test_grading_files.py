@@ -55,6 +55,13 @@ def test_whatever_is_read_can_be_sent(raw):
         assert jsonio.loads(body)["answers"] == data
 
 
+@pytest.mark.parametrize("raw", ["[" + " " * _files.ANSWER_BYTES + "]", b" " * (_files.ANSWER_BYTES + 1)])
+def test_what_is_too_long_is_refused_wherever_it_comes_from(raw):
+    """A queue hands on text, not a file, and would take four times as much."""
+    with pytest.raises(_files.Unreadable, match="more than"):
+        _files.parse_answers(raw)
+
+
 @given(written)
 def test_what_was_nearly_json_is_read_or_refused(parts):
     text, place, more = parts

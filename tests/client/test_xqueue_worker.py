@@ -3,14 +3,15 @@
 import json
 import random
 import threading
+from xml.etree import ElementTree
 
 import pytest
-from tests.client.xqueues import PASSWORD, USER, Queue
+from tests.client.xqueues import MAX_FAILURES, PASSWORD, USER, Queue
 
-from chainrule import APIConnectionError, MissingExtraError, RateLimitError
-from chainrule._errors import Problem
+from chainrule import APIConnectionError, APIResponseError, APITimeoutError, MissingExtraError, _xqueue
+from chainrule._errors import Problem, status_error
 from chainrule._xqueue import QueueError, Superseded, Unreadable, XQueue, _pulled
-from chainrule._xqueue_worker import DeadLetters, TaskMissing, Tasks, Worker, check_result
+from chainrule._xqueue_worker import Attempts, DeadLetters, TaskMissing, Tasks, Tried, Worker, check_result
 
 TASK = {"id": "q3", "evaluation": {"graph": {"inputs": {"x": 2.0}, "program": "y = x*x"}}}
 RESULT = json.dumps({"correct": True, "score": 2, "msg": "<div>é &amp; &lt;b&gt;</div>"})
@@ -52,7 +53,8 @@ def worker(server, folder, tmp_path):
         queue = XQueue(server.url, "my queue", user=USER, password=options.pop("password", PASSWORD))
         made.append(queue)
         dead = DeadLetters(tmp_path / "dead.jsonl")
-        worker = Worker(queue, Tasks(folder), grade or Grader(), dead, **options)
+        tried = Attempts(tmp_path / "dead.jsonl.attempts")
+        worker = Worker(queue, Tasks(folder), grade or Grader(), dead, tried, **options)
         worker.pauses = []
         worker._pause = lambda count, longest: worker.pauses.append(count)
         return worker
@@ -65,6 +67,11 @@ def worker(server, folder, tmp_path):
 def letters(tmp_path):
     file = tmp_path / "dead.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def tried(tmp_path):
+    folder = tmp_path / "dead.jsonl.attempts"
+    return [json.loads(file.read_text()) for file in folder.iterdir()] if folder.exists() else []
 
 
 # ------------------------------------------------------------------------------------------------------ the protocol
@@ -137,10 +144,19 @@ def test_nothing_listens_there(worker, server):
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b"3", b'{"code": 0}', b"\xff", b"[" * 100_000])
 def test_an_answer_that_is_not_a_queues_is_trouble(answer, monkeypatch):
     class Response:
-        status_code, headers, content, cookies = 200, {"Content-Type": "text/html"}, answer, []
+        status_code, headers, cookies = 200, {"Content-Type": "text/html"}, []
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def iter_content(self, _):
+            yield answer
 
     queue = XQueue("http://127.0.0.1:1", "q")
-    monkeypatch.setattr(queue._session, "request", lambda *_, **__: Response)
+    monkeypatch.setattr(queue._session, "request", lambda *_, **__: Response())
     with pytest.raises(QueueError, match="not that of a queue"):
         queue.take()
 
@@ -162,7 +178,7 @@ def test_a_result_that_cannot_be_put_is_left_to_the_next_time(server, worker):
     one = worker()
     counts = one.run(once=True)
     assert (counts.graded, counts.failed, counts.troubles) == (0, 0, 1)
-    item.free_at = 0
+    server.lapse(item)
     assert one.run(once=True).graded == 1
     assert item.pulls == 2
 
@@ -209,7 +225,7 @@ def test_a_refusal_that_is_not_the_queues_loses_no_result(server, worker, tmp_pa
     assert (counts.graded, counts.failed, counts.troubles) == (0, 0, 1)
     assert letters(tmp_path) == []
     server.faults.clear()
-    item.free_at = 0
+    server.lapse(item)
     assert worker().run(once=True).graded == 1
 
 
@@ -301,9 +317,13 @@ def test_tasks_lie_in_folders_too_and_are_read_anew_when_they_change(folder):
 
 
 @pytest.mark.parametrize(
-    "trouble", [ValueError("task: no"), MissingExtraError("x"), RuntimeError("a defect"), KeyError("q")]
-)
-def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(server, worker, tmp_path, trouble):
+    "trouble",
+    [
+        ValueError("task: no"), MissingExtraError("x"), RuntimeError("a defect"), KeyError("q"),
+        *(status_error(Problem(status), {}) for status in (400, 413, 422, 500)),
+    ],
+)  # fmt: skip
+def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(server, worker, tmp_path, trouble, caplog):
     bad, good = server.add("bad"), server.add('{"value": 4}')
 
     def grade(task, response, _):
@@ -314,21 +334,153 @@ def test_a_submission_that_fails_by_itself_is_tried_some_times_and_given_up(serv
     one = worker(grade, attempts=3)
     for _ in range(5):
         one.run(once=True)
-        bad.free_at = 0
-        for failure in one._failures.values():
-            failure.again_at = 0
+        server.lapse(bad)
+        one._held.clear()
     assert (one.counts.graded, one.counts.failed, one.counts.dead) == (1, 3, 1)
     assert bad.results == []
+    assert tried(tmp_path) == []
     assert len(good.results) == 1
     (letter,) = letters(tmp_path)
     assert letter["submission"] == str(bad.number)
     assert letter["grader"] == "q3"
     assert letter.keys() == {"time", "queue", "submission", "grader", "reason"}
-    # Another worker leaves it alone too, until somebody takes it off the list.
+    # Another worker leaves it alone too, and says so, until somebody takes it off the list.
+    caplog.clear()
+    server.lapse(bad)
     assert worker().run(once=True).graded == 0
+    assert f"submission {bad.number}: NOT GRADED, a dead letter" in caplog.text
     (tmp_path / "dead.jsonl").unlink()
-    bad.free_at = 0
+    server.lapse(bad)
     assert worker().run(once=True).graded == 1
+
+
+def test_a_dead_letter_does_not_block_the_queue(server, worker, tmp_path, caplog):
+    """edx-submissions serves what was pulled and not answered before all that came later."""
+    server.patience = 0.0
+    bad = server.add("x", payload={"grader": "no such task"})
+    one = worker(attempts=1)
+    assert one.run(once=True).dead == 1
+    good = server.add('{"value": 4}')
+    one.run(once=True)
+    assert len(good.results) == 1
+    for _ in range(MAX_FAILURES):
+        one.run(once=True)
+    assert (bad.status, bad.results) == ("failed", [])
+    for result in bad.unscored:
+        assert (result["correct"], result["score"]) == (False, None)
+        assert "not about your answer" in "".join(ElementTree.fromstring(result["msg"]).itertext())
+    assert (one.counts.graded, one.counts.failed, one.counts.dead) == (1, 1, 1)
+    assert f"submission {bad.number}: graded" not in caplog.text
+    assert f"submission {bad.number}: NOT GRADED" in caplog.text
+    assert len(letters(tmp_path)) == 1
+    # Staff mends the task, takes the line out, and resets the submission.
+    (tmp_path / "tasks" / "no such task.json").write_text(json.dumps(TASK))
+    (tmp_path / "dead.jsonl").unlink()
+    bad.turn("pending")
+    assert worker().run(once=True).graded == 1
+
+
+def test_a_dead_letter_that_the_queue_does_not_take_back_is_said_so(server, worker, caplog):
+    server.add("x", payload={"grader": "no such task"})
+    server.faults["put_result"] = [400]
+    assert worker(attempts=1).run(once=True).dead == 1
+    assert "NOT GRADED, and the queue does not take it back" in caplog.text
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_submission_that_kills_the_worker_is_given_up_too(server, worker, tmp_path):
+    item = server.add('{"value": 4}')
+    for count in range(1, 6):
+        with pytest.raises(Killed):
+            worker(Grader(Killed())).run(once=True)
+        assert tried(tmp_path) == [{"submission": str(item.number), "begun": count, "timeouts": 0}]
+        server.lapse(item)
+    grade = Grader()
+    counts = worker(grade).run(once=True)
+    assert (counts.graded, counts.dead, grade.asked) == (0, 1, [])
+    assert "did not survive" in letters(tmp_path)[0]["reason"]
+    assert tried(tmp_path) == []
+    assert (item.status, len(item.unscored)) == ("pulled", 1)  # it is back, and pulled once more
+
+
+def test_attempts_are_counted_across_processes_and_forgotten_when_one_succeeds(server, worker, tmp_path):
+    item = server.add('{"value": 4}')
+    for _ in range(4):
+        assert worker(Grader(ValueError("task: no"))).run(once=True).failed == 1
+        server.lapse(item)
+    assert tried(tmp_path) == [{"submission": str(item.number), "begun": 4, "timeouts": 0}]
+    assert worker().run(once=True).graded == 1
+    assert tried(tmp_path) == []
+    item.turn("pending")
+    for _ in range(5):
+        worker(Grader(ValueError("task: no"))).run(once=True)
+        server.lapse(item)
+    assert len(letters(tmp_path)) == 1
+
+
+def test_one_that_always_takes_too_long_is_given_up_at_last(server, worker, tmp_path):
+    item, good = server.add("slow"), server.add('{"value": 4}')
+
+    def grade(task, response, _):
+        if response == "slow":
+            raise APITimeoutError("no answer in time")
+        return RESULT
+
+    for _ in range(20):
+        assert letters(tmp_path) == []
+        worker(grade).run(once=True)
+        server.lapse(item)
+    (letter,) = letters(tmp_path)
+    assert "20 times" in letter["reason"]
+    worker(grade).run(once=True)
+    assert len(good.results) == 1
+
+
+def test_without_a_folder_attempts_are_kept_in_memory():
+    kept = Attempts(None)
+    kept["a"] = Tried(2, 1)
+    assert (kept["a"], kept["b"]) == (Tried(2, 1), Tried())
+    kept["a"] = Tried()
+    assert kept["a"] == Tried()
+    del kept["a"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"begun": "x", "timeouts": 0}', b"\xff"])
+def test_a_file_of_attempts_that_is_broken_counts_as_none(tmp_path, content):
+    kept = Attempts(tmp_path / "attempts")
+    kept["../a/\udfff"] = Tried(1)
+    (file,) = (tmp_path / "attempts").iterdir()
+    assert kept["../a/\udfff"] == Tried(1)
+    file.write_bytes(content)
+    assert kept["../a/\udfff"] == Tried()
+
+
+def test_a_full_disk_is_to_blame_on_no_submission(server, worker, tmp_path):
+    item = server.add('{"value": 4}')
+    (tmp_path / "dead.jsonl.attempts").write_text("in the way of the folder")
+    counts = worker().run(once=True)
+    assert (counts.graded, counts.failed, counts.troubles) == (0, 0, 1)
+    assert item.results == []
+
+
+def test_a_submission_without_an_id_is_held_too(server, worker, tmp_path, monkeypatch):
+    server.patience = 0.0
+    monkeypatch.setattr("tests.client.xqueues.Item.content", lambda _: '{"xqueue_body": "{}"}')
+    server.add("x")
+    for _ in range(7):
+        worker(attempts=2).run(once=True)
+    (letter,) = letters(tmp_path)
+    assert letter["submission"].startswith("sha256:")
+
+
+def test_no_more_is_read_of_an_answer_than_a_bound(server, worker, tmp_path, monkeypatch):
+    monkeypatch.setattr(_xqueue, "MAX_REPLY", 10_000)
+    server.add("x" * 20_000)
+    assert worker(attempts=1).run(once=True).dead == 1
+    assert "more than 10,000 bytes" in letters(tmp_path)[0]["reason"]
 
 
 def test_a_bad_one_does_not_hold_up_the_others(server, worker):
@@ -363,7 +515,11 @@ def test_many_bad_ones_do_not_either(server, worker):
     assert (one.counts.graded, one.counts.dead) == (1, 60)
 
 
-PASSING = [APIConnectionError("away"), RateLimitError(Problem(429, detail="later"))]
+PASSING = [
+    APIConnectionError("away"),
+    APIResponseError("a page about maintenance"),
+    *(status_error(Problem(status), {}) for status in (301, 401, 403, 404, 405, 429, 502, 503, 504)),
+]
 
 
 @pytest.mark.parametrize("trouble", PASSING)
@@ -372,7 +528,7 @@ def test_while_the_grading_service_is_away_no_submission_is_to_blame(server, wor
     one = worker(Grader(*[trouble] * 20), attempts=2)
     for _ in range(20):
         one.run(once=True)
-        item.free_at = 0
+        server.lapse(item)
     assert (one.counts.failed, one.counts.troubles) == (0, 20)
     assert letters(tmp_path) == []
     assert one.run(once=True).graded == 1
@@ -435,7 +591,8 @@ def test_results_are_what_open_edx_keeps():
 
 @pytest.mark.parametrize(
     "change",
-    [{"score": 1.0}, {"score": True}, {"score": "1"}, {"correct": 1}, {"correct": None}, {"msg": "<p>"},
+    [{"score": 1.0}, {"score": True}, {"score": "1"}, {"score": -1}, {"score": None},
+     {"correct": 1}, {"correct": None}, {"msg": "<p>"},
      {"msg": "plain"}, {"msg": None}, {"msg": "<p>&nbsp;</p>"}, {"msg": "<p>\0</p>"}, {"msg": "<p/><p/>"}],
 )  # fmt: skip
 def test_what_open_edx_would_drop_is_not_sent(server, worker, change):
@@ -449,7 +606,7 @@ def test_what_open_edx_would_drop_is_not_sent(server, worker, change):
 
 def test_a_letter_is_no_more_than_the_list_says(tmp_path):
     file = tmp_path / "dead.jsonl"
-    file.write_text('not json\n{"other": 1}\n[]\n{"submission": "7"}\n')
+    file.write_bytes(b'not json\n{"other": 1}\n[]\n\xff\xc3\n{"submission": "7"}\n')
     dead = DeadLetters(file)
     assert "7" in dead
     assert "" not in dead

@@ -1,8 +1,10 @@
 """A queue of Open edX for tests: a real HTTP server that speaks its protocol, as strictly as Django does.
 
 The shapes are those of openedx/edx-submissions (`submissions/views/xqueue.py`): sessions and CSRF tokens in cookies,
-form fields, JSON strings in JSON strings, honest statuses, and a submission that is served again when it was pulled and
-not answered in time.
+form fields, JSON strings in JSON strings, honest statuses. The one whose status is the oldest is served first; one that
+was pulled and not answered in time is served again with the same key and keeps its time, so that it is served before
+all that came later until it is answered. A score that cannot be recorded sends a submission to the back, and after five
+of them it has failed; the grader hears of success all the same.
 """
 
 import json
@@ -17,18 +19,25 @@ from urllib.parse import parse_qs, urlsplit
 USER, PASSWORD = "grader", "pass word & more"
 
 
+MAX_FAILURES = 5
+
+
 @dataclass
 class Item:
     number: int
     payload: object
     response: object
+    time: float = field(default_factory=time.monotonic)  # of its status
+    status: str = "pending"
     key: str = ""
     pulls: int = 0
-    free_at: float = 0.0
+    unscored: list = field(default_factory=list)
     results: list = field(default_factory=list)
 
+    def turn(self, status):
+        self.status, self.time = status, time.monotonic()
+
     def content(self):
-        self.key = secrets.token_hex(8)
         body = {
             "grader_payload": self.payload if isinstance(self.payload, str) else json.dumps(self.payload),
             "student_info": json.dumps(
@@ -63,14 +72,25 @@ class Queue(ThreadingHTTPServer):
         self.items.append(item)
         return item
 
+    def lapse(self, item):
+        """Let the time pass that a submission has to be answered."""
+        item.time -= self.patience
+
     def next(self):
         with self.lock:
-            waiting = [item for item in self.items if not item.results and item.free_at <= time.monotonic()]
+            lapsed = time.monotonic() - self.patience
+            waiting = [
+                item
+                for item in self.items
+                if item.status in ("pending", "retry") or (item.status == "pulled" and item.time <= lapsed)
+            ]
             if not waiting:
                 return None
-            item = min(waiting, key=lambda item: (item.free_at, item.number))
+            item = min(waiting, key=lambda item: (item.time, item.number))
             item.pulls += 1
-            item.free_at = time.monotonic() + self.patience
+            if item.status != "pulled":
+                item.turn("pulled")
+                item.key = secrets.token_hex(8)
             return item.content()
 
     def accept(self, header, body):
@@ -78,15 +98,21 @@ class Queue(ThreadingHTTPServer):
         try:
             named = json.loads(header)
             result = json.loads(body)
-            assert type(result["score"]) is int
-        except (ValueError, LookupError, TypeError, AssertionError):
+            score = result.get("score")
+        except (ValueError, TypeError, AttributeError):
             return 400, "Incorrect reply format"
         found = [item for item in self.items if item.number == named["submission_id"]]
         if not found:
             return 404, "Submission does not exist"
-        if found[0].key != named["submission_key"]:
+        (item,) = found
+        if not item.key or item.key != named["submission_key"]:
             return 403, "Incorrect key for submission"
-        found[0].results.append(result)
+        if type(score) is int and score >= 0:
+            item.results.append(result)
+            item.turn("retired")
+        else:
+            item.unscored.append(result)
+            item.turn("failed" if len(item.unscored) >= MAX_FAILURES else "retry")
         return 200, ""
 
     def __enter__(self):

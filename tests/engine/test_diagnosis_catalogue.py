@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import re
 from itertools import pairwise
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.strategies import any_finite
+from tests.engine.wrong_engine import PRIMITIVES, Student, hand_in
 
+from chainrule_engine import diagnosis
 from chainrule_engine.derivatives import evaluate
 from chainrule_engine.diagnosis import MISTAKES, Catalogue, Diagnosis
 from chainrule_engine.errors import EvaluationError
@@ -35,6 +38,11 @@ MIXED = {
     "inputs": {"a": 1.3, "b": -0.7, "c": 2.1, "d": 0.9},
     "program": "p = a*b + c\nq = tanh(p) / (c - d)\nr = exp(q) * a\ns = relu(r - b) + sin(c)\nu = s*q\nL = u + s**3\nL",
 }
+
+
+def test_the_example_of_the_package():
+    found = doctest.testmod(diagnosis)
+    assert (found.attempted, found.failed) == (3, 0)
 
 
 class TestWhatIsKnown:
@@ -91,6 +99,10 @@ class TestWaysToBuild:
         # the exponent is not brought down: b⁻² in place of -b⁻²
         assert names(made.diagnose(gradients(a=1.5, b=3 * 7 / 4, w=3.5)))[0] in [("div_sign",), ("pow_no_coef",)]
 
+    def test_a_number_as_denominator_makes_no_power(self):
+        # (x / 4)·w is (x * 0.25)·w; without upstream x gets 0.25, and w the product x * 0.25
+        assert names(catalogue("(x / 4) * w", x=5.0, w=3.0).diagnose(gradients(x=0.25, w=1.25)))[0] == ("mul_no_up",)
+
     def test_tanh_of_exponentials(self):
         # e = exp(2x), (e - 1)/(e + 1): `=` keeps the term of the numerator, or that of the denominator.
         x = 0.4
@@ -140,6 +152,27 @@ class TestOrders:
         assert found
         for number in found - {made.right()["gradients.x"]}:
             assert ("bfs_once",) in names(made.diagnose(gradients(x=number)))
+
+    @pytest.mark.parametrize(("mistake", "sums"), [("no_topo_dfs", 5), ("dfs_preorder", 9), ("assign", 9)])
+    def test_an_order_for_each_of_many_nodes(self, mistake: str, sums: int):
+        # At each sum both summands depend on the sum before, and its children come in an order of their own.
+        nodes = []
+        for k in range(sums):
+            before = f"s{k - 1}" if k else "x"
+            nodes += [{"id": f"p{k}", "op": "mul", "args": [before, "y"]}]
+            nodes += [{"id": f"q{k}", "op": "sin", "args": [before]}]
+            nodes += [{"id": f"s{k}", "op": "add", "args": [f"p{k}", f"q{k}"]}]
+        graph = {"inputs": {"x": 0.7, "y": 0.9}, "nodes": nodes, "output": f"s{sums - 1}"}
+        made = Catalogue(Graph.from_dict(graph))
+        for order in range(5):
+            numbers = hand_in(graph, Student(frozenset({mistake}), PRIMITIVES, order))
+            answers = {key: numbers[key] for key in ("value", "gradients.x", "gradients.y")}
+            assert (mistake,) in names(made.diagnose(answers))
+
+    def test_no_more_orders_are_tried_than_allowed(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("chainrule_engine.diagnosis.catalogue.ORDER_WORK", {"no_topo_dfs": 80, "assign": 8})
+        made = catalogue("p = x*x\nq = x + x*y\np*q + y", x=2.0, y=5.0)
+        assert made.diagnose(gradients(x=24.0, y=8.123456)).explanations == ()
 
     def test_a_tree_has_one_order(self):
         made = catalogue("(a*b) + (c*d)", a=2.0, b=3.0, c=4.0, d=5.0)
@@ -360,7 +393,7 @@ class TestHostileAnswers:
         Graph.from_dict({"inputs": {"x": 0.0, "y": 1e200}, "program": "p = 1/x\nq = y*y\nr = log(x) + p\nr*q - q"})
     )
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(st.data(), st.booleans())
     def test_whatever_is_handed_in(self, data: st.DataObject, degenerate: bool):
         made = self.DEGENERATE if degenerate else self.MIXED
@@ -376,6 +409,13 @@ class TestHostileAnswers:
             assert 1 <= len(one.names) <= 2
         assert set(found.wrong) <= answers.keys() & right.keys()
         made.follow_through(answers)
+
+    def test_the_order_of_the_answers_makes_no_difference(self):
+        for signature in self.MIXED.signatures():
+            answers = {key: signature.numbers[key] for key in ("value", *gradients(a=0, b=0, c=0, d=0, q=0))}
+            turned = dict(reversed(answers.items()))
+            assert self.MIXED.diagnose(answers) == self.MIXED.diagnose(turned)
+            assert self.MIXED.follow_through(answers) == self.MIXED.follow_through(turned)
 
     def test_ten_thousand_entries(self):
         answers = {f"gradients.{k}": float(k) for k in range(10_000)} | gradients(a=1.0)

@@ -504,6 +504,19 @@ def test_points_groups_and_caps():
     assert "sub_sign" in {m.name for m in check(data | {"checks": free}).strength.missed}
 
 
+def test_what_is_required_and_what_follows_have_a_say():
+    data = program({"a": 2.0, "b": 3.0}, "c = a*b\nL = c - a")
+    gate = {"id": "gate", "of": ["gradients.a", "gradients.b"], "points": 0}
+    gated = data | {"checks": [gate, {"of": "value", "requires": ["gate"]}]}
+    assert missed(check(data | {"checks": [gate, {"of": "value"}]})).keys() >= {"sub_sign"}
+    assert "sub_sign" in check(gated).strength.caught
+    # Whoever flips c's sign has b's gradient followed through, to full marks.
+    chain = program({"a": 2.0, "b": 3.0}, "c = a*b\nL = 1 - c")
+    followed = [{"of": "gradients.c", "points": 0}, {"of": "gradients.a", "follow_through": 1}]
+    assert "sub_sign" in missed(check(chain | {"checks": followed}))
+    assert "sub_sign" in check(chain | {"checks": [followed[0], {"of": "gradients.a"}]}).strength.caught
+
+
 # -------------------------------------------------------------------------------------------------- publishing
 
 
@@ -684,6 +697,17 @@ def test_what_a_comparison_of_losses_hides():
     falling = check(training(3, {"of": "loss_history", "compare": {"mode": "monotone"}}))
     assert "ascent" in falling.strength.caught
     assert "half_loss" in {m.name for m in falling.strength.missed}
+
+
+def test_losses_may_be_a_gate_or_capped():
+    history = {"id": "all", "of": "loss_history", "points": 0}
+    gated = check(training(3, history, {"of": "parameters", "requires": ["all"]})).strength
+    assert set(gated.caught) >= AT_ONCE
+    groups = [{"id": "g", "cap": 1}]
+    checks = [{"of": "loss_history", "group": "g"}, {"of": "loss_history.0", "group": "g"}]
+    capped = check(training(3, *checks) | {"groups": groups}).strength
+    # Whoever has the first loss right has all that the group can earn.
+    assert "ascent" in {m.name for m in capped.missed}
 
 
 @pytest.mark.parametrize(("steps", "more"), [(3, {"batch_size": 2, "batch_seed": 1}), (2000, {})])

@@ -244,12 +244,14 @@ def test_monotone_and_threshold() -> None:
     assert not judge_all(falling, [math.inf, 2.0, 1.0], [0.0] * 3).within()
     assert judge_all({**falling, "order": "increasing"}, [1.0, 2.0], [0.0] * 2).within()
     final = {"mode": "threshold", "at_most": 0.1}
-    assert judge_all(final, [5.0, 0.1], []).within()
-    assert not judge_all(final, [0.05, 0.2], []).within()
+    assert judge_all(final, [5.0, 0.1], [0.0] * 2).within()
+    assert not judge_all(final, [0.05, 0.2], [0.0] * 2).within()
     assert not judge_all(final, [], []).within()
-    assert not judge_all(final, [-math.inf], []).within()
-    assert judge_all({"mode": "threshold", "at_least": 0.9}, [0.95], []).within()
-    assert not judge_all({"mode": "threshold", "at_least": 0.9}, [math.nan], []).within()
+    assert not judge_all(final, [0.1], [0.0] * 2).within()
+    assert not judge_all(final, [5.0, 0.2, 0.1], [0.0] * 2).within()
+    assert not judge_all(final, [-math.inf], [0.0]).within()
+    assert judge_all({"mode": "threshold", "at_least": 0.9}, [0.95], [0.0]).within()
+    assert not judge_all({"mode": "threshold", "at_least": 0.9}, [math.nan], [0.0]).within()
 
 
 # ------------------------------------------------------------------------------------------------- reading

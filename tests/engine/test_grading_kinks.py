@@ -189,6 +189,19 @@ def test_kinks_of_a_batch() -> None:
     assert score(graph, {"gradients": {"x": [0.7, 1.0, 0.0]}}, kink="zero") == 0
 
 
+@pytest.mark.parametrize(("number", "right"), [(0.0, 1), (1.0, 1), (2.0, 0)])
+@pytest.mark.parametrize("points", [None, 2])
+def test_gradients_as_a_whole_have_the_same_choices(number: float, right: float, points: int | None) -> None:
+    def at(*numbers: float) -> Any:
+        return numbers[0] if points is None else list(numbers)
+
+    graph = {"inputs": {"a": at(0.0, 1.0), "b": 3.0}, "program": "c = relu(a)\nL = c * b"}
+    gradients = {"a": at(3.0 * number, 3.0), "b": at(0.0, 1.0), "c": at(3.0, 3.0), "L": at(1.0, 1.0)}
+    asked = {"id": "all", "of": "gradients"}
+    report = grade(read_task({"evaluation": {"graph": graph}, "checks": [asked]}), {"gradients": gradients})
+    assert report.fraction == right
+
+
 def test_the_staff_sees_what_is_admissible() -> None:
     graph = {"inputs": {"x": 0.0, "y": 1.0}, "program": "z = relu(x) + y*y"}
     checks = [

@@ -193,6 +193,7 @@ TASKS = [
     task({"of": "gradients.a", "follow_through": 0.5}, {"of": ["values.c", "value"], "id": "v", "credit": "prefix"}),
     task({"of": "value"}, {"of": "gradients.x"}, graph=BATCH),
     task({"of": "jacobian.L.a"}, {"of": "jacobian.L"}),
+    task({"of": "gradients", "credit": "fraction"}, {"of": "values"}, {"of": "jacobian"}),
     task(training=TRAINING),
     task({"of": "predictions"}, {"of": "parameters.layers.0.weights.1"}, training=TRAINING),
     task({"of": "loss_history", "compare": {"mode": "monotone"}}, training=TRAINING),
@@ -275,8 +276,19 @@ def test_ten_thousand_entries() -> None:
 
 def test_unknown_names_are_noted_and_escaped() -> None:
     data = grade(task(), {"value": 38, "grads": {}, "gradients": {"a\x1b[1m": 1.0, "<b>": 2.0}}).to_dict()
-    assert data["notes"] == ["Ignored, as unknown: 'grads'.", "Ignored, as unknown in gradients: 'a\\x1b[1m', '<b>'."]
+    assert data["notes"] == ["Ignored, as unknown: 'grads'.", "Ignored, as unknown in gradients: '<b>', 'a\\x1b[1m'."]
     assert grade(task(), {"value": 38, 7: 1}).to_dict()["notes"] == ["Ignored, as unknown: a number."]  # type: ignore[dict-item]
+
+
+def test_the_order_of_names_in_answers_makes_no_difference() -> None:
+    given = {
+        "zz": 1,
+        "y": 2,
+        "gradients": {"b": "?", "a": "!", "q": 1, "c": -12.0, "p": 2},
+        "values": {"c": "x", "a": 2},
+    }
+    turned = {name: dict(reversed(x.items())) if isinstance(x, dict) else x for name, x in reversed(given.items())}
+    assert grade(task(), given).to_dict("staff") == grade(task(), turned).to_dict("staff")
 
 
 def test_pointers() -> None:
@@ -432,7 +444,9 @@ def test_a_history_of_another_length_is_wrong_in_every_mode() -> None:
                 == 0
             )
     final = {"of": "loss_history", "compare": {"mode": "threshold", "at_most": losses[-1]}}
-    assert only(final, {"loss_history": [9.0, losses[-1]]}, training=TRAINING)["score"] == 1
+    assert only(final, {"loss_history": [9.0] * 4 + [losses[-1]]}, training=TRAINING)["score"] == 1
+    for history in ([0.0], [9.0] * 3 + [losses[-1]], [9.0] * 5 + [losses[-1]]):
+        assert only(final, {"loss_history": history}, training=TRAINING)["score"] == 0
 
 
 @pytest.mark.parametrize(
@@ -648,6 +662,14 @@ def test_nothing_of_a_hidden_check_shows() -> None:
     assert data["score"] == data["max_score"] == 1
 
 
+def test_what_is_missing_is_said_of_visible_checks_alone() -> None:
+    staff = {"of": "values.c", "visibility": "staff"}
+    data = grade(task({"of": "gradients.a"}, staff), {}).to_dict()
+    assert data["format_errors"][0]["detail"] == "none of the numbers that are asked for is given: gradients.a"
+    data = grade(task(staff), {}).to_dict()
+    assert data["format_errors"][0]["detail"] == "none of the numbers that are asked for is given"
+
+
 def test_levels() -> None:
     answers = {"value": 38.0, "gradients": {"a": -37.0}}
     said = {
@@ -658,8 +680,18 @@ def test_levels() -> None:
     assert said["hint"] == ["Correct.", "Not correct: the sign is flipped.", "No answer."]
     assert said["full"][0] == "Correct (allclose, rtol 0.0001, atol 1e-06)."
     assert said["full"][1].startswith(
-        "Not correct (allclose, rtol 0.0001, atol 1e-06): the sign is flipped; the error is"
+        "Not correct (allclose, rtol 0.0001, atol 1e-06): the sign is flipped; it is far off"
     )
+
+
+def test_how_far_off_is_told_in_two_words() -> None:
+    words = set()
+    for power in range(-6, 4):
+        for sign in (-1.0, 1.0):
+            found = only({}, {"gradients": {"a": 37.0 + sign * 1.7 * 10.0**power}}, feedback="full")
+            if not found["passed"]:
+                words.add(found["message"].rpartition("; ")[2].rpartition(": ")[2])
+    assert words == {"it is near.", "it is far off."}
 
 
 def test_levels_by_attempt() -> None:
@@ -686,9 +718,8 @@ RELATED = {"inputs": {"a": 2.5, "b": -3.0}, "program": "c = a*b\nd = c + 10\nL =
         ("gradients.b", 0, "not connected"),
         ("gradients.b", -3.0, "the value, not the gradient"),
         ("gradients.b", 2.5, "local derivative"),
-        ("gradients.b", "31.3", "not enough digits"),
-        ("gradients.b", "31", "not enough digits"),
-        ("gradients.b", 31.26, "about 3 digits"),
+        ("gradients.b", "31.3", "close, but not to enough digits"),
+        ("gradients.b", 31, "close, but not to enough digits"),
         ("values.d", 12.5, "the gradient, not the value"),
         ("value", 0.0, "it is not 0"),
     ],
@@ -703,6 +734,10 @@ def test_relations(of: str, given: Any, word: str) -> None:
 @pytest.mark.parametrize("given", [31.25 * 1.7, "NaN", "Infinity", 1e308, 5e-324])
 def test_nothing_is_said_where_nothing_is_known(given: Any) -> None:
     assert only({"of": "gradients.b"}, {"gradients": {"b": given}}, graph=RELATED)["message"] == "Not correct."
+
+
+def test_wrong_gradients_as_a_whole_are_wrong() -> None:
+    assert only({"of": "gradients"}, {"gradients": {"a": 1.0, "b": -24.0, "c": -12.0, "L": 1.0}})["score"] == 0
 
 
 def test_nothing_is_said_of_an_expected_zero() -> None:
@@ -778,6 +813,29 @@ def test_mistakes_that_only_hidden_checks_show_are_withheld() -> None:
     assert data["mistakes"] == []
 
 
+def test_what_students_are_told_comes_of_visible_checks_alone() -> None:
+    graph = {"inputs": {"a": -2.0, "b": 3.0}, "program": "(a*b)*(a+b)"}
+    checks = [{"of": "gradients.b"}, {"of": "gradients.a", "visibility": "hidden"}]
+    asked = task(*checks, graph=graph, feedback="full")
+
+    def report(*numbers: float) -> dict[str, Any]:
+        answers = {"gradients": dict(zip("ba", numbers, strict=False))}
+        data = grade(asked, answers).to_dict("staff")
+        assert [mistake["of"] for mistake in data["staff"]["mistakes"][:1]] in ([], [len(numbers)])
+        told = grade(asked, answers).to_dict("student", "published")
+        return {name: told.get(name) for name in ("mistakes", "blame")}
+
+    assert report(-6.0)["mistakes"][0]["name"] == "assign"
+    # The right number of the hidden one, that of the mistake, that of another, and any.
+    for hidden in (-3.0, -6.0, 3.0, 99.0):
+        assert report(-6.0, hidden) == report(-6.0)
+    whole = [{"id": "all", "of": "gradients"}, {"of": "values", "id": "values", "visibility": "hidden"}]
+    known = grade(task(*whole, graph=graph), {"gradients": {"a": 3.0, "b": -2.0}}).to_dict()
+    assert known["checks"][0]["passed"] is False
+    # Where all that is wrong is hidden nothing is said.
+    assert report(-8.0, 99.0) == {"mistakes": [], "blame": None}
+
+
 def test_blame() -> None:
     graph = {"inputs": {"x": 3.0}, "program": "s = 2*x\nt = s*s\nL = s + t"}
     wrong = {"gradients": {"L": 1.0, "t": 1.0, "s": 20.5, "x": 41.0}}
@@ -788,8 +846,9 @@ def test_blame() -> None:
     assert report.to_dict("staff")["staff"]["blame"]["ratio"] == pytest.approx(20.5 / 13)
     assert "blame" not in grade(task(*checks, graph=graph), wrong).to_dict()
     hidden = [{"of": "gradients.x"}, {"of": "gradients.s", "visibility": "hidden"}]
-    assert "blame" not in grade(task(*hidden, graph=graph, feedback="full"), wrong).to_dict()
-    assert "blame" in grade(task(*hidden, graph=graph, feedback="full"), wrong).to_dict("staff")
+    report = grade(task(*hidden, graph=graph, feedback="full"), wrong)
+    assert report.to_dict("staff")["staff"]["blame"]["node"] == "s"
+    assert "blame" not in report.to_dict()
 
 
 def test_a_diagnosis_that_fails_costs_nobody_the_report(monkeypatch: pytest.MonkeyPatch) -> None:

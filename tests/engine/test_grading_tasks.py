@@ -18,6 +18,8 @@ from chainrule_engine import grading
 from chainrule_engine.errors import MAX_PROBLEMS, EngineError, LimitExceeded
 from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task, right_answers
 from chainrule_engine.grading.tasks import Feedback
+from chainrule_engine.grading.truth import GraphTruth
+from chainrule_engine.graph import Graph
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
 KINKED = {"inputs": {"x": 0.0}, "program": "L = relu(x)"}
@@ -269,6 +271,55 @@ def test_circles_of_requirements() -> None:
     assert [path for path, _ in refused({**GOOD, "checks": checks})] == [("checks", 0, "requires")]
 
 
+def test_many_requirements_take_bounded_work() -> None:
+    many: list[Any] = [
+        {"id": f"c{k}", "of": "value", "requires": [f"c{j}" for j in range(599, k, -1)]} for k in range(600)
+    ]
+    report = grade(task(*many), {"value": 38.0})
+    assert report.score == 600
+    many[-1]["requires"] = ["c0"]
+    assert [path for path, _ in refused({**GOOD, "checks": many})] == [("checks", 0, "requires")]
+
+
+def test_the_name_of_a_quantity_is_no_longer_than_other_names() -> None:
+    long = {"id": "x", "of": "values." + "a." * 4_000_000}
+    assert [path for path, _ in refused({**GOOD, "checks": [long]})] == [("checks", 0, "of")]
+
+
+@pytest.mark.parametrize("output", ["L", ["c", "L"]])
+@pytest.mark.parametrize("a", [2.0, [2.0, 3.0, 4.0]])
+def test_keys_are_looked_up_without_an_evaluation(monkeypatch: pytest.MonkeyPatch, output: Any, a: Any) -> None:
+    graph = {"inputs": {"a": a, "b": a}, "program": "c = a * b + 1\nL = c * c", "output": output}
+    found = GraphTruth(Graph.from_dict(graph), None)
+
+    def zeros(numbers: Any) -> Any:
+        if isinstance(numbers, dict):
+            return {name: zeros(number) for name, number in numbers.items()}
+        return [zeros(number) for number in numbers] if isinstance(numbers, list) else 0.0
+
+    shapes = {name: found.shape(name) for name in found.members}
+    assert "evaluation" not in vars(found)
+    assert shapes == {name: zeros(found.member(name)) for name in found.members}
+    monkeypatch.setattr("chainrule_engine.grading.truth.evaluate", None)
+    read_task({"evaluation": {"graph": graph}, "checks": [{"of": "jacobian"}, {"of": "values.c"}]})
+
+
+def test_a_jacobian_that_is_too_large_is_no_quantity() -> None:
+    graph = {
+        "inputs": {"a": 2.0},
+        "nodes": [{"id": f"n{k}", "op": "add", "args": ["a", 1.0]} for k in range(9)],
+        "output": [f"n{k}" for k in range(9)],
+    }
+    data: dict[str, Any] = {"evaluation": {"graph": graph}, "checks": [{"id": "j", "of": "jacobian.n3.a"}]}
+    assert read_task(data, max_work=90).cost > 0
+    ((path, detail),) = refused(data, max_work=89)
+    assert path == ("checks", 0, "of")
+    assert "no quantity" in detail
+    data["checks"] = [{"of": "gradients.a"}]
+    report = grade(read_task(data, max_work=10), {"gradients": {"a": 9.0}, "jacobian": {"n3": {"a": 1.0}}})
+    assert report.fraction == 1
+
+
 def test_all_problems_come_at_once() -> None:
     found = refused({**GOOD, "checks": [{"of": "zz", "points": "x", "credit": 1}] * 40})
     assert len(found) == MAX_PROBLEMS
@@ -285,6 +336,10 @@ def test_limits() -> None:
     with pytest.raises(LimitExceeded) as caught:
         read_task(batch, max_points=1)
     assert caught.value.path == ("evaluation", "graph", "inputs", "x")
+    with pytest.raises(LimitExceeded) as caught:
+        read_task({**batch, "checks": [{"of": "values.y"}]}, max_work=3)
+    assert caught.value.path == ("evaluation", "graph")
+    assert caught.value.limit == "work"
     assert read_task(GOOD, max_nodes=10).cost > 0
     assert read_task({"training": TRAINING}).cost > 0
 
@@ -500,6 +555,7 @@ def test_feedback_is_never_above_its_level() -> None:
 def test_a_good_task_has_nothing_questionable() -> None:
     assert lint(task()) == []
     assert lint(task(training=TRAINING)) == []
+    assert lint(task({"of": "jacobian.L.a"}, {"of": "jacobian.L"})) == []
 
 
 @pytest.mark.parametrize(

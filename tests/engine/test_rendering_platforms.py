@@ -15,6 +15,7 @@ from tests.engine.reports import CASES, HOSTILE, OPTIONS, VISIBILITIES, case, ch
 
 from chainrule_engine.rendering import FORMATS, RenderingError, render
 from chainrule_engine.rendering.rounding import share, whole
+from chainrule_engine.rendering.view import read
 
 GRADED = [name for name, data in CASES.items() if data["outcome"] == "graded"]
 
@@ -584,3 +585,11 @@ def test_hostile_texts_are_one_line():
     assert "\n" in HOSTILE
     for output in (test["name"] for test in loaded("hostile", "gradescope")["tests"]):
         assert len(output.splitlines()) == 1
+
+
+def test_full_points_alone_are_not_full():
+    # Followed through, or up to a cap: the points are there, and a check has not passed.
+    followed = report(check("a"), check("b", passed=False))
+    assert followed["score"] == followed["max_score"]
+    assert not read(followed, "published").full
+    assert read(report(check("a"), check("b")), "published").full

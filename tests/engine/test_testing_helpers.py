@@ -1,5 +1,6 @@
 """The helpers for pytest, Otter, nbgrader and PrairieLearn, called as those call them."""
 
+import contextlib
 import json
 import random
 import subprocess
@@ -146,6 +147,79 @@ def test_what_cannot_be_read_earns_nothing_and_raises_nothing(make):
         assert points(student, SPEC, max=5) == 0.0
         with pytest.raises(AssertionError):
             assert_answers(student, spec=SPEC)
+
+
+LEAVING = [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), RuntimeError("no")]
+
+
+def at_every_turn(act):
+    """Things of a student's own that do something wherever they are touched."""
+
+    class Property:
+        data = 2.0
+
+        @property
+        def grad(self):
+            act()
+
+    class Number:
+        def __float__(self):
+            act()
+
+    class Array:
+        def tolist(self):
+            act()
+
+    class Attributes:
+        def __getattribute__(self, name):
+            act()
+
+    class Items(dict):
+        def items(self):
+            act()
+
+        __iter__ = get = __getitem__ = __contains__ = items
+
+    class Sequence(list):
+        def __iter__(self):
+            act()
+
+    things = [Property(), Number(), Array(), Attributes(), Items(a=1.0), Sequence([1.0])]
+    return [
+        *({"a": thing} for thing in things),
+        *({"gradients": {"a": thing}} for thing in things),
+        *({"gradients": thing} for thing in things),
+        *({"value": thing} for thing in things),
+        *things,
+    ]
+
+
+@pytest.mark.parametrize("error", LEAVING, ids=lambda error: type(error).__name__)
+def test_what_leaves_the_interpreter_is_no_answer(error):
+    def act():
+        raise error
+
+    for student in at_every_turn(act):
+        assert points(student, SPEC, max=5) == 0.0
+        for check in (assert_answers, lambda student, spec: assert_check(student, "grad.a", spec=spec)):
+            with pytest.raises(AssertionError):
+                check(student, spec=SPEC)
+
+
+def test_what_a_students_objects_print_is_shown_nowhere(capsys):
+    def act():
+        print("look")  # noqa: T201 - that is what is tested
+        sys.stderr.write("look")
+        warnings.warn("look", stacklevel=1)
+        raise KeyboardInterrupt
+
+    for student in at_every_turn(act):
+        points(student, SPEC)
+        answers_of(student, SPEC)
+        for name in ("value", "grad.a"):
+            with contextlib.suppress(AssertionError):
+                assert_check(student, name, spec=SPEC)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_float_of_a_class_of_its_own_is_its_number():

@@ -609,6 +609,65 @@ def test_limits(call_with, limits, path, body, pointer):
     assert (problem["limit"], problem["errors"][0]["pointer"]) == (next(iter(limits)), pointer)
 
 
+#: A Jacobian of 40 outputs by 2 inputs, over 42 nodes at 3 points.
+WIDE = {
+    "inputs": {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 3.0]},
+    "nodes": [{"id": f"n{k}", "op": "mul", "args": ["a", "b"]} for k in range(40)],
+    "output": [f"n{k}" for k in range(40)],
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [(["jacobian.n3.a"], {}), (["jacobian.n3"], {}), (["gradients.a"], {"jacobian": {"n3": {"a": [1, 1, 1]}}})],
+)
+def test_a_jacobian_counts_once_for_each_output(call_with, monkeypatch, asked, answers):
+    body = {"task": {"evaluation": {"graph": WIDE}, "checks": [{"of": key} for key in asked]}, "answers": answers}
+    work, numbers = 42 * 3 * (1 + 40), 40 * 2 * 3
+    for limits in ({"evaluation_work": work - 1}, {"answer_numbers": numbers}, {"grading_work": work}):
+        problem = call_with(limits=limits)(PATH, body, 422)
+        assert (problem["limit"], problem["errors"][0]["pointer"]) == (next(iter(limits)), "#")
+    call = call_with(limits={"evaluation_work": work, "answer_numbers": 2 * numbers, "grading_work": 2 * work})
+    assert call(PATH, body, 201)["outcome"] in ("graded", "not_gradable")
+
+
+def test_a_graph_is_bounded_as_an_evaluation_is(call_with):
+    task = {"evaluation": {"graph": {"inputs": {"a": [1.0] * 50}, "program": "a*a*a"}}}
+    problem = call_with(limits={"evaluation_work": 149})(PATH, {"task": task, "answers": {}}, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("evaluation_work", "#/task/evaluation/graph")
+    body = {"items": [{"task": task | {"title": title}, "answers": {}} for title in "abc"]}
+    call = call_with(limits={"evaluation_work": 450, "inline_work": 10**6})
+    call(f"{PATH}/batch", body)
+    call("/v1/jobs", {"type": "grading", "spec": body}, 201)
+    call = call_with(limits={"evaluation_work": 449})
+    problem = call(f"{PATH}/batch", body, 422)
+    assert (problem["limit"], problem["errors"][0]["pointer"]) == ("evaluation_work", "#")
+    assert call("/v1/jobs", {"type": "grading", "spec": body}, 422)["limit"] == "evaluation_work"
+
+
+def test_a_whole_member_counts_all_its_numbers(call_with):
+    task = {"evaluation": {"graph": {"inputs": {"a": [1.0] * 50}, "program": "b = a*a"}}, "checks": [{"of": "values"}]}
+    assert call_with(limits={"answer_numbers": 100})(PATH, {"task": task, "answers": {}}, 422)["requested"] > 100
+
+
+@pytest.mark.parametrize(
+    ("graph", "seeds", "kink", "most"),
+    [
+        ({"program": "relu(a) + a*a"}, None, "zero", 0),
+        ({"program": "relu(a) + a*a"}, None, "avoid", 50 * 14),
+        ({"nodes": [{"id": "b", "op": "mul", "args": ["a", "a"]}]}, {"b": 2.0}, "zero", 50 * 2),
+    ],
+)
+def test_there_must_be_room_for_what_is_evaluated_while_a_task_is_read(graph, seeds, kink, most):
+    held = []
+    bounds = grading_reading.Bounds(Settings(), lambda work: held.append(work) or contextlib.nullcontext())
+    evaluation = {"graph": {"inputs": {"a": [1.0 + k for k in range(50)]}, **graph}, "seeds": seeds}
+    grading_reading.read_task_cached(
+        {"evaluation": evaluation, "checks": [{"of": "gradients.a", "kink": kink}]}, bounds
+    )
+    assert held == [most]
+
+
 def test_a_long_training_is_no_task_for_a_request(call_with):
     body = {"task": {"training": NETWORK_EXAMPLE | {"steps": 100_000}}, "answers": {}}
     problem = call_with(limits={"grading_work": 100_000})(PATH, body, 422)

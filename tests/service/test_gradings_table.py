@@ -14,6 +14,7 @@ from tests.service.databases import start
 from chainrule_engine.grading import Report, grade, read_task
 from chainrule_engine.grading.fields import MAX_TEXT
 from chainrule_engine.grading.grader import MAX_ID
+from chainrule_service import grading_reading
 from chainrule_service.database import Database
 from chainrule_service.gradings import GRADINGS, Grading, Gradings
 from chainrule_service.settings import Settings
@@ -201,15 +202,38 @@ def test_the_one_that_was_used_the_longest_ago_is_forgotten():
     assert cache.get(b"b", lambda: "read again") == "read again"
 
 
-def test_so_much_text_is_remembered_and_no_more():
-    cache = TaskCache(size=10)
+def test_so_many_bytes_are_remembered_and_no_more():
+    cache = TaskCache(int, size=20, largest=10)
     for text in (b"aaaa", b"bbbb", b"cccc"):
-        cache.get(text, lambda text=text: text)
+        cache.get(text, lambda: "5")
     assert len(cache) == 2
-    assert cache.get(b"x" * 11, lambda: "too long to remember") == "too long to remember"
-    assert len(cache) == 0
-    assert cache.get(b"dddd", lambda: "d") == "d"
-    assert len(cache) == 1
+    assert cache.get(b"aaaa", lambda: "3") == "3"
+    assert cache._held == 16
+
+
+@pytest.mark.parametrize(("text", "task"), [(b"x" * 11, "0"), (b"x", "10")])
+def test_what_is_too_large_is_not_remembered_and_nothing_is_forgotten_for_it(text, task):
+    cache = TaskCache(int, size=20, largest=10)
+    cache.get(b"aaaa", lambda: "5")
+    cache.get(b"bbbb", lambda: "5")
+    assert cache.get(text, lambda: task) == task
+    assert cache.get(text, lambda: "0") == "0"
+    assert cache.get(b"aaaa", lambda: "6") == cache.get(b"bbbb", lambda: "6") == "5"
+
+
+def test_a_task_weighs_what_is_computed_of_it_too():
+    """Each bound is of memory that was measured with tracemalloc, rounded down."""
+
+    def weight(nodes, points=None, **members):
+        x = 0.5 if points is None else [0.5] * points
+        program = "\n".join(f"x{k + 1} = tanh(x{k})" for k in range(nodes))
+        task = {"evaluation": {"graph": {"inputs": {"x0": x}, "program": program}}} | members
+        return grading_reading.weight(read_task(task))
+
+    assert weight(1_500, 2_000) > 230_000_000
+    assert weight(50) > 3_000_000
+    assert weight(1_000) > 100_000_000
+    assert weight(50, diagnose=False) < 500_000
 
 
 def test_what_cannot_be_read_is_not_remembered():

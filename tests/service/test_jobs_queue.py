@@ -303,7 +303,7 @@ def test_a_cursor_belongs_to_its_list(queue):
 @pytest.mark.parametrize(
     "query",
     [
-        *("state=gone", "state=", "type=grading", "label=course", "label=:x", "label=a:", "label=a:%00"),
+        *("state=gone", "state=", "type=marking", "label=course", "label=:x", "label=a:", "label=a:%00"),
         *("label=%C3%A9:x", "created_after=yesterday", "created_after=2026-01-01", "created_after=2026-01-01T00:00:00"),
         "created_after=",
     ],

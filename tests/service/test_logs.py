@@ -116,6 +116,10 @@ SECRET = "0123456789abcdefghijABCDEFGHIJ01"
     ("text", "left"),
     [
         (f"Authorization: Bearer cr_live_k3yid_{SECRET}_0a1b2c3d", "cr_live_k3yid_[redacted]"),
+        (
+            f"Invalid HTTP request line: '/mugrade/submit?user_key=cr%5Flive%5fk3yid%5F{SECRET}%5F0a1b2c3d&problem=p'",
+            "user_key=cr%5Flive%5fk3yid%5F[redacted]&problem=p",
+        ),
         ("secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw==", "whsec_[redacted]"),
         ("postgresql+psycopg://ada:s3cret@db.example/chainrule", "postgresql+psycopg://ada:[redacted]@db.example/"),
         ("postgresql://ada:s3cret@s3cret/s3cret@db.example/name", "postgresql://ada:[redacted]@db.example/"),

@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from chainrule_engine.errors import InvalidInput
+from chainrule_engine.grading import grade
+from chainrule_service import evaluation_functions as functions
 from chainrule_service.app import create_app
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
@@ -503,6 +506,47 @@ def test_a_case_may_be_another_task(post):
     cases = [{"answer": forgotten, "feedback": "The second factor depends on a and b too."}]
     told = evaluated(post, {"value": -24.0, "gradients": {"a": 12.0, "b": -8.0}}, GRAPH, {"cases": cases})
     assert (told["is_correct"], told["feedback"]) == (False, cases[0]["feedback"])
+
+
+def test_all_cases_together_are_no_more_work_than_a_request_may_be():
+    """One case more than there is work for, and the request is refused; every one by itself is small."""
+
+    def told(count, most):
+        app = create_app(Settings(limits={"grading_work": most}))
+        cases = [{"answer": GRAPH | {"inputs": {"a": 1.0, "b": float(b)}}, "feedback": "no"} for b in range(count)]
+        request = {"response": {"value": 1.0}, "answer": GRAPH, "params": {"cases": cases}}
+        answer = app.test_client().post("/evaluate", json=request)
+        app.extensions["chainrule"].store.close()
+        assert answer.status_code == 200
+        return answer.json
+
+    assert "result" in told(2, 20_000)
+    error = told(50, 20_000)["error"]
+    assert "grading_work is limited to 20,000" in error["message"]
+    assert "result" in told(50, 2_000_000)
+
+
+def test_too_many_cases_are_refused_before_anything_is_graded(service):
+    def graded(task, given):
+        raise AssertionError("something is graded")
+
+    request = {"response": 1, "answer": 1, "params": {"cases": [{}] * 51}}
+    with service.test_request_context(), pytest.raises(InvalidInput):
+        functions.evaluate(request, graded)
+
+
+def test_no_mistake_is_looked_for_in_a_case(service):
+    """Of a case it is asked whether a response is one; the search would be most of the work, fifty times."""
+    asked = []
+
+    def graded(task, given):
+        asked.append(task.diagnose)
+        return grade(task, given).to_dict("staff")
+
+    cases = [{"answer": GRAPH | {"inputs": {"a": 1.0, "b": float(b)}}, "feedback": "no"} for b in range(3)]
+    with service.test_request_context():
+        functions.evaluate({"response": {"value": 1.0}, "answer": GRAPH, "params": {"cases": cases}}, graded)
+    assert asked == [True, False, False, False]
 
 
 @pytest.mark.parametrize(

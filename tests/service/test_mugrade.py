@@ -13,6 +13,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import sqlalchemy as sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.service.servers import Server
@@ -20,9 +21,11 @@ from tests.service.servers import Server
 from chainrule_service.app import create_app
 from chainrule_service.database import Database
 from chainrule_service.keys import Keys
-from chainrule_service.published import Published
+from chainrule_service.published import PUBLISHED_RESULTS, Published
 from chainrule_service.resources.mugrade import MAX_VALUES, matches
 from chainrule_service.settings import Settings
+from chainrule_service.store import Store
+from chainrule_service.upkeep import TIDY_SECONDS, _Upkeep
 
 PLACE = {"assignment": "hw0", "problem": "softmax loss"}
 
@@ -105,6 +108,61 @@ def test_a_test_can_be_sent_again_and_what_was_right_once_stays_so(call_with):
     assert (row["key"], row["passed"]) == ("", 1)
 
 
+def test_results_of_an_older_version_can_be_seen_and_results_be_deleted(call_with):
+    call = call_with()
+
+    def ask(what, body=None, method="POST", status=200, **query):
+        raw = None if method == "GET" else json.dumps(body).encode() if body is not None else b""
+        return call(f"/mugrade/{what}?{urllib.parse.urlencode(query)}", raw=raw, method=method, status=status)
+
+    other = PLACE | {"problem": "another"}
+    for place, values in ((PLACE, [1.0]), (PLACE, [2.0]), (other, [3.0])):
+        ask("publish", values, **place)
+        submission = ask("submit", **place)["submission_id"]
+        ask("submit_test", values[0], submission_id=submission, test_case_index=0)
+    for version in (1, 2):
+        told = ask("results", method="GET", version=version, **PLACE)
+        assert (told["version"], [row["passed"] for row in told["data"]]) == (version, [1])
+    assert ask("results", method="GET", **PLACE)["version"] == 2
+    for place, version in ((PLACE, 3), (PLACE, 9), (other, 1)):
+        ask("results", method="GET", status=404, version=version, **place)
+    ask("results", method="GET", status=422, version="x", **PLACE)
+
+    def deleted(**query):
+        return ask("results", method="DELETE", **query)["deleted"]
+
+    ask("results", method="DELETE", status=422)
+    assert deleted(assignment="hw1") == deleted(key="somebody", **PLACE) == deleted(version=3, **PLACE) == 0
+    assert deleted(version=1, key="", **PLACE) == 1
+    assert ask("results", method="GET", version=1, **PLACE)["data"] == []
+    assert len(ask("results", method="GET", version=2, **PLACE)["data"]) == 1
+    assert deleted(assignment="hw0") == 2
+    assert ask("results", method="GET", **other)["data"] == []
+    assert ask("submit", **PLACE)["submission_id"] == "s2"  # what is published stays
+
+
+def test_results_are_swept_by_their_age(database):
+    published = Published(database)
+    version, _ = published.publish("hw0", "p", [1.0], "")
+    for test, age in ((0, 3), (1, 0)):
+        published.record(version.seq, "one", test, True)
+        with database.transaction() as connection:
+            aged = sql.update(PUBLISHED_RESULTS).where(PUBLISHED_RESULTS.c.test == test)
+            connection.execute(aged.values(created=PUBLISHED_RESULTS.c.created - age * 86_400))
+    upkeep = _Upkeep(Store(database), Settings(limits={"retention_days": 4}), "host:1")
+    upkeep.do()
+    assert published.results(version.seq)[0]["passed"] == 2
+    upkeep._settings = Settings(limits={"retention_days": 2})
+    upkeep._swept -= 100
+    upkeep.do()
+    assert published.results(version.seq)[0]["passed"] == 2  # there is no index: it is looked for seldom
+    upkeep._swept -= 100
+    upkeep._tidied -= TIDY_SECONDS
+    upkeep.do()
+    assert published.results(version.seq)[0]["passed"] == 1
+    assert published.version(version.seq) == version
+
+
 def test_every_database_keeps_what_was_published(database):
     published = Published(database)
     values = [1.0, 1, None, True, "é\0\u2028", {"_encoded_type": "np.ndarray", "data": [[1e-300, -0.0]]}, [], 2**53]
@@ -123,6 +181,9 @@ def test_every_database_keeps_what_was_published(database):
     published.record(first.seq, "two", 0, False)
     published.record(second.seq, "one", 0, False)
     assert [(row["owner"], row["passed"]) for row in published.results(first.seq)] == [("one", 2), ("two", 0)]
+    assert published.delete_results("hw0", "p", first.seq, "one") == 1
+    assert published.delete_results("hw0") == 2
+    assert published.results(first.seq) == published.results(second.seq) == []
 
 
 # ---------------------------------------------------------------------------------------------------- comparison
@@ -248,7 +309,11 @@ def test_the_key_in_the_query_counts_as_the_header_does(closed):
             return http.post(path, data=b"", environ_overrides={"CONTENT_LENGTH": "0"})
         return http.post(path, json=body)
 
-    assert post("publish", None, [1.0], **PLACE).status_code == 401
+    told = post("publish", None, [1.0], **PLACE)
+    assert told.status_code == 401
+    assert "MUGRADE_KEY" in told.json["detail"]
+    assert told.headers["WWW-Authenticate"] == "Bearer"
+    assert "MUGRADE_KEY" not in http.get("/v1/jobs").json["detail"]
     assert post("publish", "cr_live_nonsense", [1.0], **PLACE).status_code == 401
     assert post("publish", texts["grade"], [1.0], **PLACE).json["scope"] == "staff"
     assert post("publish", texts["staff"], [1.0], **PLACE).status_code == 200

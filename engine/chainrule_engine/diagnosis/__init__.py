@@ -1,5 +1,6 @@
 """Names the mistake behind a student's numbers.
 
+>>> from chainrule_engine.graph import Graph
 >>> graph = Graph.from_dict({"inputs": {"a": 3.0}, "program": "a + a"})
 >>> [explanation.names for explanation in Catalogue(graph).diagnose({"gradients.a": 1.0}).explanations][0]
 ('assign',)
@@ -23,10 +24,11 @@ from chainrule_engine.diagnosis.blame import Blame
 from chainrule_engine.diagnosis.catalogue import Catalogue, Diagnosis, Explanation, Signature, follow_through
 from chainrule_engine.diagnosis.histories import HistoryDiagnosis, diagnose_history
 from chainrule_engine.diagnosis.loop_mistakes import LOOP_MISTAKES
-from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.mistakes import HAND_MISTAKES, MISTAKES, Mistake
 from chainrule_engine.diagnosis.precision import Precision
 
 __all__ = [
+    "HAND_MISTAKES",
     "LOOP_MISTAKES",
     "MISTAKES",
     "Blame",

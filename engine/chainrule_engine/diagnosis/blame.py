@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Set
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 from chainrule_engine.diagnosis.precision import SINGLE_NOISE, Precision, agree
@@ -141,7 +143,7 @@ class Following:
             upstream = self.gradients[user]
             if (True, user) in self.numbers.wrong:
                 upstream = self.numbers.gradients[user]
-            share = math.fsum(local * upstream for a, local in self.rules[user] if a == slot)
+            share = reduce(add, [local * upstream for a, local in self.rules[user] if a == slot], 0.0)
             rest = self.gradients[slot] - share
             if agree(given, rest, self._tolerance(True, slot, given)):
                 return True

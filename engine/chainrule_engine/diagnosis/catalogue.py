@@ -13,7 +13,7 @@ from chainrule_engine.derivatives import evaluate
 from chainrule_engine.diagnosis.blame import Blame, Following, Numbers
 from chainrule_engine.diagnosis.engines import Engines
 from chainrule_engine.diagnosis.matching import Match, Question, ranked
-from chainrule_engine.diagnosis.mistakes import MISTAKES, Mistake
+from chainrule_engine.diagnosis.mistakes import MISTAKES, NAMED, Mistake
 from chainrule_engine.diagnosis.passes import Work
 from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, NOTHING, Precision, agree, read_precision
 from chainrule_engine.diagnosis.right import Right
@@ -29,9 +29,10 @@ MAX_EXPLANATIONS = 10
 MAX_NODES, MAX_PAIR_NODES = 1_000, 150
 #: So many ways of building the graph are tried for a pair of mistakes.
 MAX_PAIR_STYLES = 6
-#: So many rules are run to find an order of the children that fits a student's numbers: for each mistake that shows
-#: according to it, and for all pairs with such a one.
-ORDER_WORK, PAIR_ORDER_WORK = 240_000, 30_000
+#: So many rules are run to find an order of the children that fits a student's numbers, for each mistake that shows
+#: according to it; and for all pairs with such a one.
+ORDER_WORK = {"assign": 60_000, "no_topo_dfs": 240_000, "bfs_once": 20_000, "dfs_preorder": 40_000}
+PAIR_ORDER_WORK = 30_000
 #: A pair of mistakes must explain wrong numbers that have so many significant digits together: there are so many pairs
 #: that one of them gives any short number.
 PAIR_DIGITS = 3
@@ -39,8 +40,6 @@ PAIR_DIGITS = 3
 SLIP_DIGITS = 3
 
 _ASSIGN = MISTAKES["assign"]
-#: The mistakes that show according to the order in which an engine has the children of a node.
-_ORDERED = (_ASSIGN, *(MISTAKES[name] for name in ("no_topo_dfs", "bfs_once", "dfs_preorder")))
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class Catalogue:
         known = {tuple(run.gradients[:size]) for run in self._singles}
         runs = []
         for pair in combinations(self._telling, 2):
-            if any(one is _ASSIGN for one in pair) and any(one.operations for one in pair):
+            if any(one is _ASSIGN for one in pair) and not all(one.in_the_pass for one in pair):
                 continue  # for these an order is chosen that fits
             for run in self._engines.runs(pair, few=True, styles=MAX_PAIR_STYLES):
                 gradients = tuple(run.gradients[:size])
@@ -200,19 +199,23 @@ class Catalogue:
         else:
             question = Question(self._right, self._places, given, wrong, precision)
             some = question.explanations(self._singles)
-            found = [match for match in some if match.is_full] or self._ordered(question) or self._slips(question)
+            found = [match for match in some if match.is_full]
+            found = found or self._ordered(question, at_once=True) or self._slips(question)
             if pairs and not any(self._is_plain(match.run) for match in found):
                 if len(self.graph.nodes) > MAX_PAIR_NODES:
                     limited = f"pairs of mistakes are looked for in graphs of up to {MAX_PAIR_NODES} nodes"
                 else:
                     found += self._two(question)
+                    found = found or self._ordered(question)
             found = found or some
         explanations = tuple(self._explanation(match, len(given)) for match in found[:MAX_EXPLANATIONS])
         blame = self._following(given, wrong, precision).blame(self._tape)
         return Diagnosis(explanations, blame, precision, tuple(wrong), limited)
 
     def _read(self, answers: Mapping[str, object]) -> dict[str, float]:
-        return {key: number for key, number in _numbers(answers) if key in self._places}
+        # In the graph's order: what is found must not depend on the order in which a student writes.
+        numbers = dict(_numbers(answers))
+        return {key: numbers[key] for key in self._places if key in numbers}
 
     def _wrong(self, given: Mapping[str, float], precision: Precision) -> list[str]:
         """Return the keys of the numbers that are not right, even if they were rounded, cut or computed in single."""
@@ -235,12 +238,18 @@ class Catalogue:
 
     def _is_plain(self, run: Run) -> bool:
         """Whether the operations of a single mistake are in the graph as it stands."""
-        operations = MISTAKES[run.names[0]].operations
+        operations = NAMED[run.names[0]].operations
         return not operations or any(node.op in operations for node in self.graph.nodes)
 
-    def _ordered(self, question: Question) -> list[Match]:
-        """Return the engines with one mistake and children in a set that give every number."""
-        each = (self._fitting(question, [(mistake, ())], Work(ORDER_WORK)) for mistake in _ORDERED)
+    def _ordered(self, question: Question, *, at_once: bool = False) -> list[Match]:
+        """Return the engines with one mistake and children in a set that give every number.
+
+        at_once   only those that are found with an eighth of the work
+        """
+        share = 8 if at_once else 1
+        each = (
+            self._fitting(question, [(MISTAKES[name], ())], Work(work // share)) for name, work in ORDER_WORK.items()
+        )
         return ranked(chain.from_iterable(each))
 
     def _slips(self, question: Question) -> list[Match]:
@@ -274,7 +283,7 @@ class Catalogue:
             if run.names not in best and question.fits(run):
                 best[run.names] = question.compare(run)
         if _ASSIGN in self._telling:
-            others = ((_ASSIGN, (mistake,)) for mistake in self._telling if mistake.operations)
+            others = ((_ASSIGN, (mistake,)) for mistake in self._telling if not mistake.in_the_pass)
             best |= {match.run.names: match for match in self._fitting(question, others, Work(PAIR_ORDER_WORK))}
         return ranked(best.values())
 
@@ -282,9 +291,9 @@ class Catalogue:
 
     def _explanation(self, match: Match, of: int) -> Explanation:
         names = match.run.names
-        said = [MISTAKES[name].hint + self._whereabouts(MISTAKES[name], match.run.node) for name in names]
+        said = [NAMED[name].hint + self._whereabouts(NAMED[name], match.run.node) for name in names]
         message = said[0] if len(said) == 1 else "Two things seem to come together. " + " And: ".join(said)
-        title = " and ".join(MISTAKES[name].title for name in names)
+        title = " and ".join(NAMED[name].title for name in names)
         return Explanation(names, match.explains, match.matches, of, message, title)
 
     def _whereabouts(self, mistake: Mistake, slot: int) -> str:

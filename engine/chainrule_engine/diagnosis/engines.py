@@ -28,6 +28,7 @@ class Engines:
         self._styles = styles(self._present)
         self._made: dict[tuple[int, bool, str], Engine] = {}
         self._occurring: dict[tuple[str, int], bool] = {}
+        self._showing: dict[tuple[frozenset[str], int], tuple[str, ...]] = {}
 
     @lazy
     def own(self) -> Form:
@@ -38,7 +39,9 @@ class Engines:
         forward = next((mistake for mistake in mistakes if mistake.forward), RIGHT)
         key = style, wraps, forward.name
         if key not in self._made:
-            form = Form(self._tape, self._values, self._seeds, self._styles[style], forward.forward, wraps=wraps)
+            known = self.own if key != (0, False, "") and not forward.forward else None
+            chosen = self._styles[style], forward.forward
+            form = Form(self._tape, self._values, self._seeds, *chosen, wraps=wraps, known=known)
             self._made[key] = Engine(form)
         return self._made[key]
 
@@ -51,7 +54,6 @@ class Engines:
             for mistake in MISTAKES.values()
             if any(self._occurs(mistake, style) for style in range(len(self._styles)))
             and not (mistake.seeded == "one" and ones)
-            and not mistake.by_hand
         ]
 
     def runs(self, mistakes: tuple[Mistake, ...], *, few: bool = False, styles: int | None = None) -> Iterator[Run]:
@@ -81,7 +83,7 @@ class Engines:
             return Run((name,), "by hand", None, gradients, 3, node)
 
         for mistake in self.possible:
-            rules = engine.rules((mistake,)) if mistake.number and mistake.operations else None
+            rules = engine.rules((mistake,)) if mistake.number and not mistake.in_the_pass else None
             changed = [] if rules is None else [slot for slot in form.order if rules[slot] is not right[slot]]
             for slot in changed:
                 wrong = rules[slot]  # type: ignore[index]  # there are rules where there are changes
@@ -128,13 +130,15 @@ class Engines:
         Of the styles of building the graph in which the mistakes show alike only the first is taken.
         """
         concerned = frozenset[str]().union(*(mistake.operations for mistake in mistakes))
-        in_the_pass = any(not mistake.operations and mistake.name != "no_seed" for mistake in mistakes)
+        in_the_pass = any(mistake.in_the_pass and mistake.name != "no_seed" for mistake in mistakes)
         sided = any(mistake.name == "mul_self_twice" for mistake in mistakes)
         wrong = any(mistake.forward for mistake in mistakes)
+        # To a pass, a negation with a rule of its own and a product with -1 are the same, but where one writes `=`.
+        alike = frozenset[str]() if any(mistake.assigns for mistake in mistakes) else frozenset({"neg"})
         seen: set[object] = set()
         for number, style in enumerate(self._styles):
             shown = self._shown(concerned, number)
-            key: object = number if in_the_pass else shown
+            key = shown, frozenset(style) - alike if in_the_pass else None
             if key in seen or not all(self._occurs(mistake, number) for mistake in mistakes):
                 continue
             seen.add(key)
@@ -178,4 +182,8 @@ class Engines:
 
     def _shown(self, concerned: frozenset[str], style: int) -> tuple[str, ...]:
         """Return what the style makes of the operations that lead to one of the concerned."""
-        return tuple(made for made, leads in self._leading[style] if not concerned.isdisjoint(leads))
+        key = concerned, style
+        if key not in self._showing:
+            leading = self._leading[style]
+            self._showing[key] = tuple(made for made, leads in leading if not concerned.isdisjoint(leads))
+        return self._showing[key]

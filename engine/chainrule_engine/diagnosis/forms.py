@@ -106,6 +106,7 @@ class Form:
     style       of the engine
     wraps       whether the engine makes a node of a number on the left of + and *; otherwise, as Python has it, 2 * x
                 is x.__rmul__(2), that is x * 2
+    known       a form of the same graph with the same values, whose rules need not be made again
     operations  by slot: the name, "" for an input or a constant
     args        by slot
     values      by slot
@@ -123,6 +124,7 @@ class Form:
         forward: Mapping[str, Callable[..., float]] | None = None,
         *,
         wraps: bool = False,
+        known: Form | None = None,
     ) -> None:
         size = tape.size
         self.style, self.size = style, size
@@ -132,7 +134,7 @@ class Form:
         inputs = len(tape.graph.inputs)
         self.constants = [inputs <= slot < inputs + len(tape.graph.nodes.literals) for slot in range(size)]
         self.outputs = dict(seeds)
-        self._wraps = wraps
+        self._wraps, self._known = wraps, known
         self._forward = forward or {}
         self._emitted: list[int] = []
         for target, operation, args in tape.instructions:
@@ -162,8 +164,9 @@ class Form:
         if name in ("add", "mul") and self.constants[args[0]] and not self._wraps:
             args = args[1], args[0]
         self.operations[target], self.args[target] = name, args
-        value = self._forward.get(name, OPERATIONS[name].value)
-        self.values[target] = value(*[self.values[a] for a in args])
+        if self._known is None or target >= self._known.size:
+            value = self._forward.get(name, OPERATIONS[name].value)
+            self.values[target] = value(*[self.values[a] for a in args])
         self._emitted.append(target)
 
     def _slot(self, number: float, constant: bool) -> int:
@@ -190,13 +193,24 @@ class Form:
     @lazy
     def rules(self) -> list[Edges]:
         """The right rule of every slot."""
-        return self.rules_at(self.values)
+        known = self._known
+        if known is None:
+            return self.rules_at(self.values)
+        same = {
+            slot: known.rules[slot]
+            for slot in known.order
+            if self.operations[slot] == known.operations[slot] and self.args[slot] == known.args[slot]
+        }
+        rules = self.rules_at(self.values, [slot for slot in self.order if slot not in same])
+        for slot, edges in same.items():
+            rules[slot] = edges
+        return rules
 
-    def rules_at(self, values: Sequence[float]) -> list[Edges]:
-        """Return the rule of every slot where the slots have these values."""
+    def rules_at(self, values: Sequence[float], slots: Sequence[int] | None = None) -> list[Edges]:
+        """Return the rule of every slot, or of these, where the slots have these values."""
         rules: list[Edges] = [()] * self.size
         constants = self.constants
-        for target in self.order:
+        for target in self.order if slots is None else slots:
             operation, args = OPERATIONS[self.operations[target]], self.args[target]
             numbers = [*[values[a] for a in args], values[target]]
             edges = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from chainrule_engine.kernels import Column
@@ -47,11 +48,6 @@ class Changes:
     skipped: int = 0
     rates: Rates | None = None
     spec: Callable[[Spec], Spec | None] = field(default=lambda spec: spec)
-
-    @property
-    def needs_all_points(self) -> bool:
-        """Whether this is no loop over random batches."""
-        return self.points != "all" or self.by_layer
 
 
 class Loop:
@@ -108,7 +104,7 @@ class Loop:
         kept = {name: list(zeros) for name in self._optimiser.slots}
         held = list(zeros)
         everything = range(self._model.points)
-        for step in self._counted():
+        for step in count():
             columns = self._forward(parameters, everything)
             loss = self._loss(columns, parameters)
             if changes.points == "each":
@@ -131,12 +127,6 @@ class Loop:
             elif changes.accumulates:
                 held = gradients = [h + g for h, g in zip(held, gradients, strict=True)]
             parameters = self._update(parameters, gradients, kept, step)
-
-    def _counted(self) -> Iterator[int]:
-        step = 0
-        while True:
-            yield step
-            step += 1
 
     def _forward(self, parameters: Sequence[float], points: Sequence[int]) -> list[Column]:
         structure = self._structure

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from chainrule_engine.diagnosis.mistakes import MISTAKES
+from chainrule_engine.diagnosis.mistakes import NAMED
 from chainrule_engine.diagnosis.passes import Wanted
 from chainrule_engine.diagnosis.precision import EXACT, Precision, agree, count_digits
 from chainrule_engine.diagnosis.right import Right
@@ -26,7 +26,7 @@ class Match:
     explains  the keys of the wrong numbers that it gives
     matches   how many numbers it gives
     is_full   whether it gives all
-    is_exact  whether those that it gives are given to all digits, and not only to those that are kept of a rounded one
+    is_exact  whether those that it explains are given to all digits, and not only to those that were kept
     """
 
     run: Run
@@ -39,8 +39,8 @@ class Match:
     def rank(self) -> tuple[object, ...]:
         """Sorts the likeliest first: what gives most, simply, exactly; then what is seen most."""
         names = self.run.names
-        ranks = [MISTAKES[name].rank for name in names]
-        uncommon = any(MISTAKES[name].number is None for name in names)
+        ranks = [NAMED[name].rank for name in names]
+        uncommon = any(NAMED[name].number is None for name in names)
         return (
             not self.is_full,
             -self.matches,
@@ -68,7 +68,11 @@ class Question:
                 key in bad,
                 *places[key],
                 number,
-                right.tolerance(*places[key], number, precision),
+                # A right number agrees with the right one of a run, whatever became of its digits.
+                max(
+                    right.tolerance(*places[key], number, precision),
+                    0.0 if key in bad else right.slack(*places[key], number, precision),
+                ),
                 right.tolerance(*places[key], number, EXACT),
             )
             for key, number in given.items()
@@ -105,8 +109,8 @@ class Question:
             found = gradients[slot] if is_gradient else values[slot]
             if agree(found, number, loose):
                 matches += 1
-                exact = exact and agree(found, number, tight)
                 if wrong:
+                    exact = exact and agree(found, number, tight)
                     explains.append(key)
         return Match(run, tuple(explains), matches, matches == len(self._rows), exact)
 

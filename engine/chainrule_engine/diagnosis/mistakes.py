@@ -2,7 +2,7 @@
 
 A mistake is data. One in a *rule* gives other local derivatives for some operations, or leaves the upstream gradient
 out; one in the *pass* changes the order of the rules, the seed, the accumulation or the repetition; one *forward* gives
-other values. `catalogue` runs them, alone and in pairs. To add a mistake, add one entry.
+other values. `runs` and `engines` run them, alone and in pairs. To add a mistake, add one entry.
 
 Each speaks to the student by its hint: what was done and what to look at, never a number of the right answer.
 """
@@ -40,12 +40,11 @@ class Mistake:
     operations   those whose rule it changes; empty for a mistake in the pass
     locals       operation → its mistaken local derivatives; one that is left out keeps its own
     upstream     operation → what its rule does with the upstream gradient: a word of UPSTREAM; "times" where left out
-    order        in which the rules run: a word of `passes.ORDERS`
-    again        what happens between the two passes, where there are two: a word of `passes.AGAIN`
+    order        in which the rules run: a word of `orders.ORDERS`
+    again        "" for one pass; what happens before a second: "nothing cleared" or "inputs cleared"
     seeded       how the gradients of the outputs begin: "seeds", "nothing" or "one"
     assigns      operations whose rule writes `=` for `+=`; None for none, empty for all
     forward      operation → its mistaken value
-    by_hand      no engine makes it: one who computes by hand does, at one node
     seen         whether it was found in public code: a tie is named in this order
     """
 
@@ -61,7 +60,6 @@ class Mistake:
     seeded: str = "seeds"
     assigns: tuple[str, ...] | None = None
     forward: Mapping[str, Callable[..., float]] = field(default_factory=dict)
-    by_hand: bool = False
     seen: bool = False
 
     @property
@@ -435,10 +433,11 @@ _TABLE = (
     ),
     Mistake(
         "no_topo_dfs",
-        "recursion without a topological order",
+        "a rule runs once for every path to its node",
         "Backward seems to recurse into the children of each node again for every path that leads there, so that a "
         "node that is used more than once passes its gradient on more than once. Order the nodes first, so that each "
-        "rule runs once, after all uses of its result.",
+        "rule runs once, after all uses of its result. (A topological sort that does not keep in mind which nodes it "
+        "has visited gives the same numbers.)",
         42,
         order="every path",
         seen=True,
@@ -479,13 +478,6 @@ _TABLE = (
         seen=True,
     ),
     # ------------------------------------------------------------------------------------------- beside the 46
-    Mistake(
-        "missing_use",
-        "one use of a value is forgotten",
-        "A value that is used more than once gets a share of its gradient from each use, and one of the shares seems "
-        "to be missing.",
-        by_hand=True,
-    ),
     Mistake(
         "stale_interior",
         "gradients of the nodes between not cleared",
@@ -574,3 +566,19 @@ _TABLE = (
 
 #: Every mistake by its name.
 MISTAKES: dict[str, Mistake] = {mistake.name: mistake for mistake in _TABLE}
+
+#: By their names, those that no engine makes, but one who computes by hand, at one node.
+HAND_MISTAKES: dict[str, Mistake] = {
+    mistake.name: mistake
+    for mistake in (
+        Mistake(
+            "missing_use",
+            "one use of a value is forgotten",
+            "A value that is used more than once gets a share of its gradient from each use, and one of the shares "
+            "seems to be missing.",
+        ),
+    )
+}
+
+#: What may be named.
+NAMED = MISTAKES | HAND_MISTAKES

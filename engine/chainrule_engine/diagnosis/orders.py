@@ -123,9 +123,6 @@ ORDERS: dict[str, tuple[Walk, ...]] = {
 _UNMOVED = ("topological", "not reversed")
 _RIGHT_ORDER = "topological"
 
-#: What an engine does before its second pass.
-AGAIN = ("nothing cleared", "inputs cleared")
-
 
 def sequences(form: Form, order: str, *, sensitive: bool = False, mixtures: int = 0) -> list[Sequenced]:
     """Return the sequences that engines with this order may run, without repetitions.
@@ -151,8 +148,10 @@ def sequences(form: Form, order: str, *, sensitive: bool = False, mixtures: int 
         operations = form.operations
         repeated = [tuple(a for a in args if operations[a]) for args in form.args]
         if repeated != children and _visits(form, repeated) <= MAX_VISITS:
-            slots = tuple(_every_path(roots, repeated))
-            found.setdefault(slots, Sequenced("children in a list", slots, 1))
+            # From right to left also without recursion: a topological sort with no set of visited nodes, reversed.
+            for odd, ordered in enumerate((repeated, [below[::-1] for below in repeated]), start=1):
+                slots = tuple(_every_path(roots, ordered))
+                found.setdefault(slots, Sequenced("children in a list", slots, odd))
     return list(found.values())
 
 

@@ -42,18 +42,18 @@ class Precision(NamedTuple):
 
     def unit(self, number: float) -> float:
         """Return one unit in the last place that was kept of a number; 0.0 where all were."""
-        return self._unit(number, self.digits)
+        return self._unit(number, self.digits, self.decimals)
 
     def slack(self, number: float) -> float:
         """Return by how much a right number may be off that was rounded or cut to this; not by a whole unit."""
-        # Of two digits the second may have been a zero each time.
-        return 0.999 * self._unit(number, max(self.digits, 2))
+        # Of two digits, or decimals, the second may have been a zero each time.
+        return 0.999 * self._unit(number, max(self.digits, 2), max(self.decimals, 2))
 
-    def _unit(self, number: float, digits: int) -> float:
+    def _unit(self, number: float, digits: int, decimals: int) -> float:
         if self.kind != "rounded" or not math.isfinite(number):
             return 0.0
         by_digits = 10.0 ** (math.floor(math.log10(abs(number))) + 1 - digits) if number else 0.0
-        by_decimals = 10.0**-self.decimals if self.decimals else 0.0
+        by_decimals = 10.0**-decimals if decimals else 0.0
         return max(by_digits, by_decimals)
 
     @property

@@ -36,11 +36,16 @@ class Right:
         noise = (1e-6 if precision.digits >= 7 else DOUBLE_NOISE) * size
         return 0.50001 * precision.unit(number) + noise if precision.tells else noise
 
+    def slack(self, is_gradient: bool, slot: int, number: float, precision: Precision) -> float:
+        """Return by how much a right number may be off that was rounded or cut, or computed in single precision."""
+        right = (self.gradients if is_gradient else self.values)[slot]
+        size = max(abs(right), (self.gradient_noise if is_gradient else self.value_noise)[slot])
+        return max(SINGLE_NOISE * size, precision.slack(number))
+
     def admits(self, is_gradient: bool, slot: int, number: float, precision: Precision) -> bool:
         """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
         right = (self.gradients if is_gradient else self.values)[slot]
-        size = max(abs(right), (self.gradient_noise if is_gradient else self.value_noise)[slot])
-        tolerance = max(SINGLE_NOISE * size, precision.slack(number))
+        tolerance = self.slack(is_gradient, slot, number, precision)
         if agree(number, right, tolerance):
             return True
         if not is_gradient or not self.kinks:

@@ -14,7 +14,7 @@ from chainrule_engine.diagnosis.loops import Changes, Loop, Spec
 from chainrule_engine.exercises.reasons import Reason, differ
 from chainrule_engine.exercises.strength import Missed, Strength
 from chainrule_engine.grading.answers import Answers
-from chainrule_engine.grading.judging import judge
+from chainrule_engine.grading.credit import has_full_marks
 from chainrule_engine.grading.tasks import Check, Task
 
 #: So many steps more than asked for are run, to tell what never shows from what shows later.
@@ -81,8 +81,8 @@ def _histories(spec: Spec, several: Sequence[Changes], truth: Sequence[float]) -
 
 def _gives_full_marks(task: Task, losses: Sequence[float]) -> bool:
     """Tell whether these losses, and all else right, earn everything."""
-    answers = Answers({"loss_history": list(losses)})
-    return all(judge(check, task.truth, answers).passed for check in task.checks if check.points and _is_shown(check))
+    members = {member: task.truth.member(member) for member in task.truth.members}
+    return has_full_marks(task, Answers(members | {"loss_history": list(losses)}))
 
 
 def _is_shown(check: Check) -> bool:

@@ -15,8 +15,7 @@ from chainrule_engine.exercises.point import Point, points_of
 from chainrule_engine.exercises.reasons import HARMLESS, REASONS, Reason, differ, explain
 from chainrule_engine.exercises.wrong import Wrong, WrongEngines
 from chainrule_engine.grading.answers import Answers
-from chainrule_engine.grading.judging import judge
-from chainrule_engine.grading.scoring import Earned, add_up
+from chainrule_engine.grading.credit import has_full_marks
 from chainrule_engine.grading.tasks import Task
 from chainrule_engine.grading.truth import GraphTruth, quantity
 
@@ -177,16 +176,7 @@ class _Sheet:
 
     def gives_full_marks(self, answers: Answers) -> bool:
         """Tell whether these answers earn everything."""
-        task = self.task
-        if not task.groups:
-            return all(judge(check, self.truth, answers).passed for check in task.checks if check.points)
-        judged = [judge(check, self.truth, answers) for check in task.checks]
-        earned = [
-            Earned(found.check.points * found.credit, found.check.points, found.passed, found.check.group)
-            for found in judged
-        ]
-        scores = add_up(earned, task.groups, task.rounding)
-        return scores.score == scores.maximum
+        return has_full_marks(self.task, answers)
 
     def told(self, wrong: Wrong) -> tuple[str, ...]:
         """Return the asked numbers of an engine, written so that equal ones are equal but for rounding."""

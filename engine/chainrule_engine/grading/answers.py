@@ -87,9 +87,9 @@ def _read_member(answers: Answers, truth: Truth, member: str, data: object) -> N
             return
         _note(answers, f"unknown in {member}", [name for name in data if name not in expected])
         answers.members[member] = {
-            name: _read(answers, item, (member, name), expected[name])
-            for name, item in data.items()
-            if name in expected and len(answers.problems) < MAX_PROBLEMS
+            name: _read(answers, data[name], (member, name), expected[name])
+            for name in sorted(name for name in data if name in expected)
+            if len(answers.problems) < MAX_PROBLEMS
         }
     else:
         answers.members[member] = _read(answers, data, (member,), expected)
@@ -164,6 +164,8 @@ def significant_digits(text: str) -> int:
 
 def _note(answers: Answers, what: str, names: list[Any]) -> None:
     if names:
+        # The names of an object have no order, so the same answers in another one are to give the same report.
+        names = sorted(names, key=lambda name: name if isinstance(name, str) else "")
         some = ", ".join(quote(name) if isinstance(name, str) else describe(name) for name in names[:MAX_NOTED])
         more = f" and {len(names) - MAX_NOTED:,} more" if len(names) > MAX_NOTED else ""
         answers.notes.append(f"Ignored, as {what}: {some}{more}.")

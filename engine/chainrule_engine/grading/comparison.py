@@ -45,7 +45,6 @@ class Mode:
     each         (student, expected, settings) → distance, number by number; or
     whole        (students, expected, settings) → distance of all numbers together
     banded       whether the error comes in multiples of a tolerance, so that there can be bands
-    open_ended   whether a list of numbers may have another length than expected
     """
 
     description: str
@@ -55,7 +54,6 @@ class Mode:
     together: tuple[str, ...] = ()
     any_one_of: tuple[str, ...] = ()
     banded: bool = True
-    open_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,6 @@ MODES: dict[str, Mode] = {
         _HISTORY_TOLERANCES | _UNUSUAL,
         distances.by_tolerance(distances.allclose),
         together=("rtol", "atol"),
-        open_ended=True,
     ),
     "direction": Mode(
         "the cosine of the angle between the student's vector and the expected one is min_cosine at least",
@@ -195,7 +192,6 @@ MODES: dict[str, Mode] = {
         {"order": Setting(_choice("decreasing", "increasing"), "decreasing"), "strict": _FLAG},
         whole=distances.monotone,
         banded=False,
-        open_ended=True,
     ),
     "threshold": Mode(
         "the number, or the last of a list, is not above at_most and not below at_least",
@@ -203,7 +199,6 @@ MODES: dict[str, Mode] = {
         whole=distances.threshold,
         any_one_of=("at_most", "at_least"),
         banded=False,
-        open_ended=True,
     ),
 }
 

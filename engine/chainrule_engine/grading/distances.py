@@ -183,8 +183,8 @@ def monotone(students: Sequence[float], expected: Sequence[float], settings: Set
 
 
 def threshold(students: Sequence[float], expected: Sequence[float], settings: Settings) -> Distance:
-    """Tell whether the last number is finite and within bounds."""
+    """Tell whether the last number, of as many as expected, is finite and within bounds."""
     at_most, at_least = settings.get("at_most"), settings.get("at_least")
     last = students[-1] if students else math.nan
     holds = (at_most is None or last <= at_most) and (at_least is None or last >= at_least)
-    return MATCH if holds and math.isfinite(last) else NEVER
+    return MATCH if holds and len(students) == len(expected) and math.isfinite(last) else NEVER

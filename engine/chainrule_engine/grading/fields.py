@@ -10,7 +10,7 @@ from chainrule_engine.errors import MAX_PROBLEMS, InvalidInput, Path, Problem
 from chainrule_engine.graph import describe, read_number
 from chainrule_engine.refusals import closest
 
-#: Names and titles are no longer than this: that of a check may hold two ids of a graph.
+#: Names, titles and keys are no longer than this: that of a check may hold two ids of a graph.
 MAX_TEXT = 500
 
 

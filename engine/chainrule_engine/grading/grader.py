@@ -10,10 +10,11 @@ from typing import Any
 import chainrule_engine
 from chainrule_engine.grading.answers import read_answers
 from chainrule_engine.grading.canonical import digest, digest_of_anything, wire
+from chainrule_engine.grading.credit import earn
 from chainrule_engine.grading.fields import pointer
-from chainrule_engine.grading.judging import Judgement, judge
+from chainrule_engine.grading.judging import Judgement
 from chainrule_engine.grading.messages import message
-from chainrule_engine.grading.mistakes import find_mistakes, followed_through
+from chainrule_engine.grading.mistakes import find_mistakes
 from chainrule_engine.grading.report import SCHEMA, Report, totals
 from chainrule_engine.grading.tasks import Check, Task, tidy
 from chainrule_engine.grading.truth import quantity
@@ -46,9 +47,11 @@ class _Grading:
         task = self.task
         problems = [{"detail": problem.detail, "pointer": pointer(problem.path)} for problem in self.answers.problems]
         if not problems and not any(self.is_given(check) for check in task.checks):
-            asked = list(dict.fromkeys(key for check in task.checks for key in check.keys))
-            some = ", ".join(asked[:5]) + (", …" if len(asked) > 5 else "")
-            problems = [{"detail": f"none of the numbers that are asked for is given: {some}", "pointer": "#"}]
+            # Of checks that students do not see, they are not told what these look at.
+            seen = [check for check in task.checks if check.visibility == "visible"]
+            asked = list(dict.fromkeys(key for check in seen for key in check.keys))
+            some = (": " if asked else "") + ", ".join(asked[:5]) + (", …" if len(asked) > 5 else "")
+            problems = [{"detail": f"none of the numbers that are asked for is given{some}", "pointer": "#"}]
         head = {
             "schema": SCHEMA,
             "task": {"id": task.id, "title": task.title, "digest": task.digest},
@@ -81,47 +84,28 @@ class _Grading:
         return any(not _is_empty(self.answers.find(key)) for key in check.keys)
 
     def graded(self, groups: list[dict[str, Any]], staff: dict[str, Any]) -> dict[str, Any]:
-        judged = {check.id: judge(check, self.task.truth, self.answers) for check in self.task.checks}
-        met = _requirements_met(self.task.checks, judged)
-        following = self.followed(judged)
+        found = earn(self.task, self.answers)
         entries = []
-        for check in self.task.checks:
-            found = judged[check.id]
-            said = message(found, self.level, self.task.truth, self.answers)
-            credit = found.credit
-            staff["checks"][check.id] = self.staff_entry(found)
-            if check.id in following:
-                credit = max(credit, check.follow_through)
+        for credited in found:
+            judged, check = credited.judged, credited.judged.check
+            said = message(judged, self.level, self.task.truth, self.answers)
+            staff["checks"][check.id] = self.staff_entry(judged)
+            if credited.follows:
                 said = f"{said} It follows from your own earlier numbers, though, which are not right."
                 staff["checks"][check.id]["followed_through"] = True
-            if not met[check.id]:
-                credit = Fraction(0)
+            if not credited.met:
                 said = f"{said} It counts once the checks that it builds on are right."
-            entry = self.entry(check, check.points * credit, found.passed and met[check.id])
+            entry = self.entry(check, credited.earned.earned, credited.passed)
             entry |= {"student": self.student(check), "message": said}
-            if found.borderline:
+            if judged.borderline:
                 entry["borderline"] = True
             entries.append(entry)
-        return totals(entries, groups, self.task.rounding) | self.mistakes(judged, staff)
+        judgements = [credited.judged for credited in found]
+        return totals(entries, groups, self.task.rounding) | self.mistakes(judgements, staff)
 
-    def followed(self, judged: Mapping[str, Judgement]) -> set[str]:
-        """Return the ids of the checks whose numbers are wrong, but follow from the student's own wrong ones."""
-        wrong = [
-            check
-            for check in self.task.checks
-            if check.follow_through > judged[check.id].credit and judged[check.id].answered
-        ]
-        following = followed_through(self.task, self.answers) if wrong else {}
-        return {
-            check.id
-            for check in wrong
-            if all(_counts(following.get(key)) for key in check.keys)
-            and judge(check, self.task.truth, self.answers, following).passed
-        }
-
-    def mistakes(self, judged: Mapping[str, Judgement], staff: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the report that name mistakes; all of them are for the staff."""
-        failed = {check.id: check.keys for check in self.task.checks if not judged[check.id].passed}
+    def mistakes(self, judgements: Sequence[Judgement], staff: dict[str, Any]) -> dict[str, Any]:
+        """Return the members of the report that name mistakes to students; those of all checks go to the staff."""
+        failed = {judged.check.id: judged.check.keys for judged in judgements if not judged.passed}
         if not failed or not self.wants_diagnosis:
             return {}
         found = find_mistakes(self.task, self.answers, failed)
@@ -130,6 +114,11 @@ class _Grading:
             staff["diagnosis_failed"] = found.failure
         if self.level == "pass_fail":
             return {}
+        seen = {check.id: check.keys for check in self.task.checks if check.visibility == "visible"}
+        if len(seen) < len(self.task.checks):
+            # What students are told is not to depend on answers that they are told nothing of.
+            failed = {name: keys for name, keys in failed.items() if name in seen}
+            found = find_mistakes(self.task, self.answers, failed, {key for keys in seen.values() for key in keys})
         members: dict[str, Any] = {"mistakes": found.ranked[: found.told]}
         if self.level == "full" and found.blame is not None:
             # The ratio to the right number would give that away.
@@ -192,11 +181,6 @@ def _submission(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": name, "attempt": attempt}
 
 
-def _counts(following: float | None) -> bool:
-    """Tell whether a number that follows from others shows that they were worked with: 0 follows from any 0."""
-    return following is not None and math.isfinite(following) and following != 0.0
-
-
 def _is_empty(quantity: Any) -> bool:
     """Tell whether a quantity, as deep as the right one, holds no number."""
     if isinstance(quantity, dict):
@@ -204,13 +188,3 @@ def _is_empty(quantity: Any) -> bool:
     if isinstance(quantity, list):
         return all(map(_is_empty, quantity))
     return quantity is None
-
-
-def _requirements_met(checks: Sequence[Check], judged: Mapping[str, Judgement]) -> dict[str, bool]:
-    """Return by id whether everything that a check requires is right, and what that requires in turn."""
-    met: dict[str, bool] = {}
-    while len(met) < len(checks):
-        for check in checks:
-            if check.id not in met and all(name in met for name in check.requires):
-                met[check.id] = all(met[name] and judged[name].passed for name in check.requires)
-    return met

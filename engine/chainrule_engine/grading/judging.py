@@ -71,7 +71,7 @@ def judge(check: Check, truth: Truth, answers: Answers, instead: Mapping[str, fl
         elements = [_compare(check, pair) for pair in pairs]
         credit = _together(check.credit, elements)
     else:
-        elements = _compare_all(check, pairs, answers.find(check.keys[0]))
+        elements = _compare_all(check, pairs)
         credit = elements[0].credit if elements else Fraction(0)
     borderline = any(_is_borderline(element.distance, check.bands) for element in elements)
     return Judgement(check, elements, credit, borderline)
@@ -89,7 +89,7 @@ def _pairs(key: str, student: Quantity, expected: Quantity, interval: Any) -> It
     if isinstance(expected, dict):
         given = student if isinstance(student, dict) else {}
         for name, item in expected.items():
-            yield from _pairs(key, given.get(name), item, None)
+            yield from _pairs(key, given.get(name), item, interval.get(name) if interval is not None else None)
     elif isinstance(expected, list):
         numbers = student if isinstance(student, list) else []
         for place, item in enumerate(expected):
@@ -111,15 +111,13 @@ def _compare(check: Check, pair: _Pair) -> Element:
     return Element(key, student, expected, distance, _credit(distance, check.bands))
 
 
-def _compare_all(check: Check, pairs: list[_Pair], given: Quantity) -> list[Element]:
+def _compare_all(check: Check, pairs: list[_Pair]) -> list[Element]:
     rule = check.compare.rule.whole
     assert rule is not None
     students = [pair.student for pair in pairs if pair.student is not None]
     expected = [pair.expected for pair in pairs if pair.expected is not None]
-    # Of a single list whose length is free, the rule looks at that; elsewhere no number may be missing.
+    # No number may be missing; where there are too many, the rule sees that.
     whole = len(students) == len(pairs)
-    if check.compare.rule.open_ended and len(check.keys) == 1 and isinstance(given, list):
-        whole = len(students) == len(given)
     distance = rule(students, expected, check.compare.settings) if whole and students else NEVER
     credit = _credit(distance, check.bands)
     return [Element(pair.key, pair.student, pair.expected, distance, credit) for pair in pairs]

@@ -10,15 +10,14 @@ from chainrule_engine.grading.answers import read_answers
 from chainrule_engine.grading.canonical import wire
 from chainrule_engine.grading.judging import Judgement, judge
 from chainrule_engine.grading.tasks import Check, Task
-from chainrule_engine.grading.truth import Truth
 
 
 def right_answers(task: Task) -> dict[str, Any]:
     """Return the answers that are right, with every number that a student can give: for the staff alone.
 
-    In the form of the wire: numbers that are not finite are words.
+    A Jacobian is there if a check asks for it. In the form of the wire: numbers that are not finite are words.
     """
-    return {member: wire(task.truth.member(member)) for member in task.truth.members if _is_given(task.truth, member)}
+    return {member: wire(task.truth.member(member)) for member in task.truth.members if _is_given(task, member)}
 
 
 def lint(task: Task) -> list[Problem]:
@@ -43,8 +42,10 @@ def lint(task: Task) -> list[Problem]:
     return problems
 
 
-def _is_given(truth: Truth, member: str) -> bool:
-    return member != "jacobian" and truth.member(member) not in (None, {}, [])
+def _is_given(task: Task, member: str) -> bool:
+    if member == "jacobian" and not any(key.partition(".")[0] == member for check in task.checks for key in check.keys):
+        return False
+    return task.truth.member(member) not in (None, {}, [])
 
 
 def _questionable(check: Check, judged: Judgement) -> str | None:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 from chainrule_engine.grading.answers import Answers
 from chainrule_engine.grading.judging import Judgement
 from chainrule_engine.grading.relations import relation
 from chainrule_engine.grading.truth import Truth
 
-#: By the power of ten of the error in tolerances; in words, so that no digit could be one of the right number.
-_SIZES = (
-    "within ten times",
-    "tens of times",
-    "hundreds of times",
-    "thousands of times",
-    "tens of thousands of times",
-    "hundreds of thousands of times",
-    "at least a million times",
-)
+#: An error of up to so many tolerances is called near. One bound, and no more words: each would be a question that the
+#: next attempt answers, and a few dozen of them lead to the right number.
+_NEAR = 100.0
 
 
 def message(judged: Judgement, level: str, truth: Truth, answers: Answers) -> str:
@@ -33,7 +25,7 @@ def message(judged: Judgement, level: str, truth: Truth, answers: Answers) -> st
     if level == "pass_fail":
         return f"{word}."
     said = [f"{word}{tolerance}"]
-    if (found := relation(judged, truth, answers)) is not None:
+    if (found := relation(judged, level, truth, answers)) is not None:
         said.append(found)
     if level == "full":
         said += _magnitude(judged)
@@ -55,5 +47,5 @@ def _magnitude(judged: Judgement) -> list[str]:
             said.append(f"the first step that departs is step {place}, counted from 0")
     worst = max(element.distance.multiple for element in judged.elements)
     if 1.0 <= worst < math.inf:
-        said.append(f"the error is {_SIZES[min(Decimal(worst).adjusted(), len(_SIZES) - 1)]} the tolerance")
+        said.append("it is near" if worst <= _NEAR else "it is far off")
     return said

@@ -33,17 +33,20 @@ class Mistakes:
     failure: str | None = None
 
 
-def find_mistakes(task: Task, answers: Answers, failed: Mapping[str, Collection[str]]) -> Mistakes:
+def find_mistakes(
+    task: Task, answers: Answers, failed: Mapping[str, Collection[str]], among: Collection[str] | None = None
+) -> Mistakes:
     """Look for the mistakes behind wrong numbers.
 
     failed   check id → its keys, of the checks that are not right
+    among    the keys of the answers that are looked at; None for all that was given
     """
     wrong = [key for keys in failed.values() for key in keys]
     try:
         if task.training is not None:
             return _of_history(task, answers, failed) if "loss_history" in wrong else Mistakes()
         catalogue = task.catalogue
-        numbers = _known(answers)
+        numbers = _known(answers, among)
         if catalogue is None or not any(key in numbers for key in wrong):
             return Mistakes()
         found = catalogue.diagnose(numbers)
@@ -56,17 +59,31 @@ def find_mistakes(task: Task, answers: Answers, failed: Mapping[str, Collection[
 
 
 def followed_through(task: Task, answers: Answers) -> dict[str, float]:
-    """Return key → the number that follows from the student's own; empty where the diagnosis cannot tell."""
+    """Return key → the number that follows from the student's own; empty where the diagnosis cannot tell.
+
+    Of the student's numbers those count that a check asks for: others cost nothing when they are wrong, and right
+    answers scaled by a made-up one would all follow from it.
+    """
+    asked = {key for check in task.checks for key in check.keys}
     try:
-        return {} if task.catalogue is None else task.catalogue.follow_through(_known(answers))
+        return {} if task.catalogue is None else task.catalogue.follow_through(_known(answers, asked))
     except Exception as error:
         warnings.warn(f"nothing could be followed through: {error!r}", RuntimeWarning, stacklevel=2)
         return {}
 
 
-def _known(answers: Answers) -> dict[str, float]:
-    """Return the single numbers of a graph's answers by key."""
-    return {key: number for key, number in answers.numbers().items() if not key.startswith("jacobian")}
+def _is_among(key: str, asked: Collection[str]) -> bool:
+    """Tell whether a single number is asked for, by its own key or with its whole member."""
+    return key in asked or key.partition(".")[0] in asked
+
+
+def _known(answers: Answers, among: Collection[str] | None) -> dict[str, float]:
+    """Return the single numbers of a graph's answers by key; None for all."""
+    return {
+        key: number
+        for key, number in answers.numbers().items()
+        if not key.startswith("jacobian") and (among is None or _is_among(key, among))
+    }
 
 
 def _of_history(task: Task, answers: Answers, failed: Mapping[str, Collection[str]]) -> Mistakes:

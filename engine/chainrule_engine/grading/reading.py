@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import chainrule_engine
@@ -17,7 +18,7 @@ from chainrule_engine.grading.defaults import (
     default_title,
     what_there_is,
 )
-from chainrule_engine.grading.fields import Reader
+from chainrule_engine.grading.fields import MAX_TEXT, Reader
 from chainrule_engine.grading.scoring import maximum
 from chainrule_engine.grading.sources import Limits, read_source
 from chainrule_engine.grading.tasks import (
@@ -61,7 +62,7 @@ def read_task(
     """Read the wire's form of a task.
 
     max_nodes, max_points   of its graph
-    max_work   of its training, in evaluations of a node at a point by plain Python
+    max_work   of its training, in evaluations of a node at a point by plain Python; of its graph, in nodes times points
 
     Raises TaskError with every problem that was found (32 at most), LimitExceeded beyond a limit. Nothing is trained
     here.
@@ -181,6 +182,9 @@ class _TaskReader(Reader):
             if not isinstance(item, str):
                 self.problem(where, f"a quantity is named by a string, and this is {describe(item)}")
                 continue
+            if len(item) > MAX_TEXT:
+                self.problem(where, f"a quantity has a name of {MAX_TEXT} characters at most")
+                continue
             if item in keys:
                 self.problem(where, f"{quote(item)} is listed already")
             try:
@@ -260,12 +264,11 @@ class _TaskReader(Reader):
             for nth, wanted in enumerate(check.requires):
                 if wanted and wanted not in places:
                     self.problem(("checks", place, "requires", nth), f"no check has the id {quote(wanted)}")
-        waiting = {check.id: {wanted for wanted in check.requires if wanted in places} for check in checks}
-        while free := [name for name, wanted in waiting.items() if not wanted & waiting.keys()]:
-            for name in free:
-                del waiting[name]
-        if waiting:
-            place = min(places[name] for name in waiting)
+        known = {check.id: [wanted for wanted in check.requires if wanted in places] for check in checks}
+        try:
+            TopologicalSorter(known).prepare()
+        except CycleError as error:
+            place = min(places[name] for name in error.args[1])
             self.problem(("checks", place, "requires"), "these requirements make a circle, so that none could be met")
 
     def points(self, checks: Sequence[Check], groups: Sequence[Group], rounding: str | None) -> list[Check]:

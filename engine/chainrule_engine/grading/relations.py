@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from itertools import islice
 
+from chainrule_engine.diagnosis.precision import count_digits
 from chainrule_engine.grading.answers import Answers, significant_digits
 from chainrule_engine.grading.judging import Element, Judgement
 from chainrule_engine.grading.truth import GraphTruth, Truth
@@ -15,12 +16,18 @@ from chainrule_engine.grading.truth import GraphTruth, Truth
 CLOSE = 5e-4
 #: Factors up to this are named.
 MAX_FACTOR = 16
+#: Below the level `full` a number is called close that is off by a part of less than this, and written with no more
+#: than so many digits. No finer: what is said of one digit more or less is an oracle, to be asked for one after another.
+NEAR, FEW_DIGITS = 0.01, 3
 #: So many wrong numbers are looked at.
 _LOOKED_AT = 64
 
 
-def relation(judged: Judgement, truth: Truth, answers: Answers) -> str | None:
-    """Say what all wrong numbers of a check have in common; None where nothing is known."""
+def relation(judged: Judgement, level: str, truth: Truth, answers: Answers) -> str | None:
+    """Say what all wrong numbers of a check have in common; None where nothing is known.
+
+    level   full, or one below: that says less of digits
+    """
     wrong = [element for element in judged.elements if element.credit != 1]
     given = [(e.student, e.expected) for e in wrong if e.student is not None and e.expected is not None]
     if not given or len(given) < len(wrong) or judged.check.compare.mode in ("range", "threshold", "monotone"):
@@ -30,7 +37,7 @@ def relation(judged: Judgement, truth: Truth, answers: Answers) -> str | None:
     text = answers.texts.get(judged.check.keys[0]) if len(judged.elements) == 1 else None
     common: list[str] | None = None
     for element in islice(wrong, _LOOKED_AT):
-        found = list(_relations(element, truth, text))
+        found = list(_relations(element, level, truth, text))
         common = found if common is None else [said for said in common if said in found]
     return common[0] if common else None
 
@@ -44,7 +51,7 @@ def _all_close(numbers: list[float], others: list[float]) -> bool:
     return all(is_close(n, o) or n == o for n, o in zip(numbers, others, strict=True))
 
 
-def _relations(element: Element, truth: Truth, text: str | None) -> Iterator[str]:
+def _relations(element: Element, level: str, truth: Truth, text: str | None) -> Iterator[str]:
     student, expected = element.student, element.expected
     if student is None or expected is None or not math.isfinite(student) or not math.isfinite(expected) or not expected:
         return
@@ -52,7 +59,8 @@ def _relations(element: Element, truth: Truth, text: str | None) -> Iterator[str
     if student == 0.0:
         yield "0 would mean that it is not connected to the output" if member == "gradients" else "it is not 0"
         return
-    if (digits := _right_digits(student, expected, text)) is not None:
+    digits = _right_digits(student, expected, text) if level == "full" else _close(student, expected, text)
+    if digits is not None:
         yield digits
         return
     if is_close(student, -expected):
@@ -74,7 +82,7 @@ def _relations(element: Element, truth: Truth, text: str | None) -> Iterator[str
 def _mixed_up(student: float, expected: float, member: str, name: str, truth: GraphTruth) -> Iterator[str]:
     """Yield what else of the same id the number is."""
     if member == "gradients":
-        value = truth.evaluation.all_values[name]
+        value = truth.evaluation.all_values.get(name)
         if isinstance(value, float) and is_close(student, value) and not is_close(expected, value):
             yield "this is the value, not the gradient"
         local = truth.locals.get(name, [])
@@ -84,6 +92,14 @@ def _mixed_up(student: float, expected: float, member: str, name: str, truth: Gr
         gradient = truth.evaluation.all_gradients.get(name)
         if isinstance(gradient, float) and is_close(student, gradient) and not is_close(expected, gradient):
             yield "this is the gradient, not the value"
+
+
+def _close(student: float, expected: float, text: str | None) -> str | None:
+    """Tell whether a number is close, and may be off because it has few digits."""
+    written = significant_digits(text) if text else count_digits(student)[0]
+    if written <= FEW_DIGITS and abs(student - expected) < NEAR * abs(expected):
+        return "it is close, but not to enough digits"
+    return None
 
 
 def _right_digits(student: float, expected: float, text: str | None) -> str | None:

@@ -75,7 +75,6 @@ def _for_students(staff: Mapping[str, Any], seen: frozenset[str]) -> dict[str, A
         if check["visibility"] in seen
     ]
     ids = {check["id"] for check in checks}
-    blame = report.pop("blame", None)
     report["withheld"] = len(staff["checks"]) - len(checks)
     report["checks"] = checks
     if report["withheld"]:
@@ -85,18 +84,7 @@ def _for_students(staff: Mapping[str, Any], seen: frozenset[str]) -> dict[str, A
         for mistake in staff["mistakes"]
         if not ids.isdisjoint(mistake["explains"])
     ]
-    if blame is not None and not _is_withheld(blame, staff["checks"], ids):
-        report["blame"] = blame
     return report
-
-
-def _is_withheld(blame: Mapping[str, Any], checks: list[dict[str, Any]], seen: set[str]) -> bool:
-    """Tell whether a blame speaks of what only checks look at that students do not see."""
-    key = ("values." if blame["kind"] == "value" else "gradients.") + str(blame["node"])
-    looking = [
-        check["id"] for check in checks if key in (check["of"] if isinstance(check["of"], list) else [check["of"]])
-    ]
-    return bool(looking) and seen.isdisjoint(looking)
 
 
 def totals(checks: list[dict[str, Any]], groups: list[dict[str, Any]], rounding: str | None) -> dict[str, Any]:

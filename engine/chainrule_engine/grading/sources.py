@@ -20,7 +20,7 @@ class Limits(NamedTuple):
     """What a source may be at most; None for no limit.
 
     nodes, points   of a graph
-    work            of a training, in evaluations of a node at a point by plain Python
+    work            of a training, in evaluations of a node at a point by plain Python; of a graph, nodes times points
     """
 
     nodes: int | None = None
@@ -59,7 +59,7 @@ def _evaluation(reader: Reader, data: object, limits: Limits) -> Source:
         graph = Graph.from_dict(fields["graph"], max_nodes=limits.nodes, max_points=limits.points)
     except (InvalidInput, LimitExceeded) as error:
         raise error.under("graph") from None
-    truth = GraphTruth(graph, seeds)
+    truth = GraphTruth(graph, seeds, limits.work)
     if seeds is not None:
         truth.evaluation  # noqa: B018 - says whether the seeds fit the graph
         seeds = {

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from graphlib import TopologicalSorter
 from typing import Any
 
 from chainrule_engine.diagnosis import Catalogue
@@ -66,7 +67,7 @@ class Check:
     points      what it is worth
     bands       (multiple of the tolerance, credit), from the narrowest
     requires    ids of checks that have to be right, or this earns nothing
-    follow_through   the credit of a number that follows from the student's own wrong ones
+    follow_through   the credit of a number that follows from the student's own wrong ones, of those that checks ask for
     """
 
     id: str
@@ -193,6 +194,13 @@ class Task:
         return self.truth.cost
 
     @lazy
+    def required_first(self) -> list[Check]:
+        """The checks, each after those that it requires."""
+        by_id = {check.id: check for check in self.checks}
+        order = TopologicalSorter({check.id: check.requires for check in self.checks}).static_order()
+        return [by_id[name] for name in order]
+
+    @lazy
     def cost_each(self) -> int:
         """The work of a student's answers, in the same unit; without the diagnosis of mistakes."""
         numbers = sum(map(count, (quantity(self.truth, key, shape=True) for c in self.checks for key in c.keys)))
@@ -214,7 +222,7 @@ class Task:
 
     @lazy
     def digest(self) -> str:
-        """The digest of the task: equal for tasks that ask and judge the same."""
+        """The digest of what `to_dict` writes: equal for tasks that are written alike, names in any order."""
         return digest(self.to_dict())
 
     @lazy

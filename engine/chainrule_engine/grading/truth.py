@@ -12,12 +12,12 @@ from typing import Any
 
 from chainrule_engine.derivatives import Evaluation, evaluate
 from chainrule_engine.errors import LimitExceeded
-from chainrule_engine.grading.kinks import Interval, Kinks, find_kinks
-from chainrule_engine.graph import Graph
+from chainrule_engine.grading.kinks import Kinks, find_kinks
+from chainrule_engine.graph import Graph, is_named
 from chainrule_engine.lazily import lazy
 from chainrule_engine.training import Training
 
-#: A number, or lists and objects of these.
+#: A number, or an interval, or lists and objects of these.
 Quantity = Any
 
 
@@ -45,14 +45,20 @@ def find(quantity: Quantity, path: str) -> Quantity:
 class GraphTruth:
     """The right numbers of one evaluation. Nothing is computed before it is asked for.
 
-    Raises EvaluationError, with paths into the evaluation, where the seeds do not fit the graph.
+    max_work   inputs and nodes times points; None for no limit. Where that is more, once for each output, there is no
+               Jacobian.
+    members    what answers may hold
+
+    Raises EvaluationError, with paths into the evaluation, where the seeds do not fit the graph, LimitExceeded.
     """
 
-    #: What answers may hold.
-    members = ("value", "values", "gradients", "jacobian")
-
-    def __init__(self, graph: Graph, seeds: Mapping[str, object] | None) -> None:
+    def __init__(self, graph: Graph, seeds: Mapping[str, object] | None, max_work: int | None = None) -> None:
         self.graph, self.seeds = graph, seeds
+        work = (len(graph.nodes) + len(graph.inputs)) * (graph.points or 1)
+        if max_work is not None and work > max_work:
+            raise LimitExceeded("work", max_work, work, ("graph",), "grade a smaller graph, or fewer points")
+        has_jacobian = max_work is None or work * len(graph.outputs) <= max_work
+        self.members = ("value", "values", "gradients", *(("jacobian",) if has_jacobian else ()))
 
     @property
     def cost(self) -> int:
@@ -84,15 +90,37 @@ class GraphTruth:
         evaluation = self.evaluation
         return {"value": evaluation.value, "values": evaluation.all_values, "gradients": evaluation.all_gradients}[name]
 
-    def shape(self, name: str) -> Quantity:
-        """Return a quantity of the same shape as the member."""
-        return self.member(name)
+    @lazy
+    def _shapes(self) -> dict[str, Quantity]:
+        graph = self.graph
+        one = 0.0 if graph.points is None else [0.0] * graph.points
+        of_inputs = dict.fromkeys(filter(is_named, graph.inputs), one)
+        by_id = dict.fromkeys(graph.nodes.names, one)
+        return {
+            "value": one if graph.single else [one] * len(graph.outputs),
+            "values": by_id,
+            "gradients": by_id,
+            "jacobian": dict.fromkeys(graph.outputs, of_inputs),
+        }
 
-    def intervals(self, key: str) -> Interval | list[Interval] | None:
-        """Return what a gradient may be where kinks leave a choice: an interval, or one per point; else None."""
+    def shape(self, name: str) -> Quantity:
+        """Return a quantity of the same shape as the member, without evaluating; equal parts of it are one object."""
+        return self._shapes[name]
+
+    def intervals(self, key: str) -> Quantity:
+        """Return what gradients may be where kinks leave a choice: an interval, or one per point; else None.
+
+        Of all gradients as a whole: id → the same, of those that depend on a choice.
+        """
         member, _, name = key.partition(".")
-        found = self._kinks.admissible.get(name) if member == "gradients" else None
-        return found[0] if found is not None and self.graph.points is None else found
+        if member != "gradients":
+            return None
+        admissible: Mapping[str, Any] = self._kinks.admissible
+        if name:
+            admissible = {name: admissible[name]} if name in admissible else {}
+        if self.graph.points is None:
+            admissible = {i: ends[0] for i, ends in admissible.items()}
+        return admissible.get(name) if name else admissible or None
 
     @lazy
     def locals(self) -> dict[str, list[float]]:

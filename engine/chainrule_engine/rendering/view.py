@@ -98,9 +98,8 @@ class View:
 
     @property
     def full(self) -> bool:
-        """All points; where there are none to have, all checks."""
-        everything = self.score >= self.max_score if self.max_score > 0 else all(c.passed for c in self.checks)
-        return self.outcome == "graded" and everything
+        """All points, and all checks passed: points alone can come from following through, or up to a cap."""
+        return self.outcome == "graded" and self.score >= self.max_score and all(c.passed for c in self.checks)
 
     def lines(self) -> list[str]:
         """All that students are told, a line for each thing; no total where it would tell of what is not shown."""

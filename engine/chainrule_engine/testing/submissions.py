@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -64,13 +66,26 @@ def answers_of(student: object, spec: Spec) -> dict[str, Any]:
     Numbers may be those of NumPy or PyTorch, lists their arrays. What cannot be had counts as not answered.
     """
     task = read_spec(spec)
-    # PyTorch warns when somebody looks at the gradient of a tensor that has none.
-    with warnings.catch_warnings():
+    # PyTorch warns when somebody looks at the gradient of a tensor that has none; and of what students' objects print
+    # meanwhile nbgrader would take anything on stderr for an error.
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        values = _values(student, task.graph) if task.graph is not None else {}
-        if values or not isinstance(student, Mapping):
-            return _read_off(values, task.graph.outputs if task.graph is not None else ())
-        return {name: _plain(student[name]) for name in student if isinstance(name, str)}
+        return _tried(_answers, student, task.graph, instead={})
+
+
+def _answers(student: object, graph: Graph | None) -> dict[str, Any]:
+    values = _values(student, graph) if graph is not None else {}
+    if values or not isinstance(student, Mapping):
+        return _read_off(values, graph.outputs if graph is not None else ())
+    return {name: _plain(student[name]) for name in student if isinstance(name, str)}
+
+
+def _tried(read: Callable[..., Any], *args: Any, instead: Any) -> Any:
+    """Return what a function of a student's objects returns, or something else: these may raise anything."""
+    try:
+        return read(*args)
+    except BaseException:  # `exit()` in a property is not to end the tests, nor to look like an interruption of them
+        return instead
 
 
 def _values(student: object, graph: Graph) -> dict[str, object]:
@@ -93,36 +108,42 @@ def _read_off(values: Mapping[str, object], outputs: Sequence[str]) -> dict[str,
 
 
 def _has(thing: object, name: str) -> bool:
-    try:
-        return hasattr(thing, name)
-    except Exception:
-        return False  # as in `_attribute`
+    return bool(_tried(hasattr, thing, name, instead=False))
 
 
 def _attribute(thing: object, name: str) -> Any:
-    try:
-        return getattr(thing, name, None)
-    except Exception:
-        return None  # a student's property may raise anything
+    return _tried(getattr, thing, name, instead=None)
 
 
 def _plain(answer: Any, depth: int = 0) -> Any:
-    """Return an answer as JSON has it; what has no such form, as it is: it will be refused where it stands."""
-    if answer is None or isinstance(answer, bool) or depth == _DEEPEST:
+    """Return an answer as JSON has it.
+
+    What has no such form comes back as something that will be refused where it stands, by the name of its type; what
+    would leave the interpreter, as no answer.
+    """
+    try:
+        return _converted(answer, depth)
+    except Exception:
+        return type(type(answer).__name__, (), {})()
+    except BaseException:
+        return None
+
+
+def _converted(answer: Any, depth: int) -> Any:
+    if answer is None or isinstance(answer, bool):
         return answer
     for kind, method in _EXACT:
         if isinstance(answer, kind):
             return method(answer)
+    if depth == _DEEPEST:
+        raise ValueError("nested too deeply")
     if isinstance(answer, Mapping):
         return {str(name): _plain(item, depth + 1) for name, item in answer.items()}
-    try:
-        if hasattr(answer, "tolist"):
-            return _plain(answer.tolist(), depth + 1)
-        if isinstance(answer, list | tuple):
-            return [_plain(item, depth + 1) for item in answer]
-        return float(answer)
-    except Exception:
-        return answer  # a student's class may raise anything
+    if hasattr(answer, "tolist"):
+        return _plain(answer.tolist(), depth + 1)
+    if isinstance(answer, list | tuple):
+        return [_plain(item, depth + 1) for item in answer]
+    return float(answer)
 
 
 def graded(student: object, spec: Spec, phase: str = "open", *, diagnose: bool = True) -> View:

@@ -25,8 +25,9 @@ from chainrule_service.database import DatabaseUnavailable
 from chainrule_service.documented import NEURON, documented, record, ref
 from chainrule_service.exchange import answer, json_answer, needs, read_bytes, service
 from chainrule_service.fields import JsonSchema, refuse
-from chainrule_service.grading import grade_and_record
+from chainrule_service.grading import grade_and_record, work_of
 from chainrule_service.grading_fields import SubmissionField
+from chainrule_service.grading_reading import entry_of
 from chainrule_service.problems import RequestError, problem_of
 
 blueprint = Blueprint("evaluate", __name__, description="Evaluation functions: µEd 0.1.0, and Lambda Feedback's.")
@@ -315,12 +316,28 @@ def _command(command: str, body: Any) -> Response:
         if command == "preview":
             return answer(functions.preview(body))
         if command == "eval":
-            return answer(functions.evaluate(body, lambda task, given: grade_and_record(task, given, store=False)))
+            return answer(functions.evaluate(body, _within_the_limit()))
     except (InvalidInput, LimitExceeded) as error:
         problem = problem_of(error)
         wrong = {"message": problem["detail"], "detail": problem.get("errors", [])}
         return answer({"command": command, "error": wrong})
     return answer({"command": command[:60], "error": {"message": f"Unknown command {command[:60]!r}."}})
+
+
+def _within_the_limit() -> functions.Grade:
+    """Return what grades, as often as it is asked to, up to the limit of work for this request."""
+    settings, spent = service().settings, 0
+    most = settings.limits["grading_work"]
+
+    def grade(task: Task, given: Any) -> dict[str, Any]:
+        nonlocal spent
+        entry = entry_of(task, {"answers": given, "submission": {}, "supersedes": None}, settings)
+        spent += work_of([entry], settings)
+        if spent > most:
+            raise LimitExceeded("grading_work", most, spent, (), "send fewer cases, or smaller graphs in them")
+        return grade_and_record(task, given, store=False)
+
+    return grade
 
 
 def _other(command: str) -> Response:

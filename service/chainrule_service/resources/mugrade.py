@@ -43,10 +43,12 @@ _NUMBERS = dict(PRESETS["numbers"])
 _COMPARE = Compare(_NUMBERS.pop("mode"), _NUMBERS)
 
 _KEY = {"name": "user_key", "schema": {"type": "string"}, "description": "An API key, in place of the header."}
+_CLIENT = "mugrade's client sends a key as user_key in the query: that of its command, or of MUGRADE_KEY"
 _PLACE = (
     {"name": "assignment", "required": True, "schema": {"type": "string"}, "description": "The assignment's name."},
     {"name": "problem", "required": True, "schema": {"type": "string"}, "description": "The problem's name."},
 )
+_VERSION = {"name": "version", "schema": {"type": "integer", "minimum": 1}}
 _BODY_ERRORS = (400, 411, 413, 415, 503)
 SCHEMAS: Mapping[str, JsonSchema] = {
     "MugradePublished": record(
@@ -63,6 +65,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
     "MugradeSubmission": record(
         "A submission, to the version that is the newest now.", {"submission_id": {"type": "string"}}
     ),
+    "MugradeDeleted": record("How many submissions' results were deleted.", {"deleted": {"type": "integer"}}),
     "MugradeTest": record("Whether the value was right.", {"correct": {"type": "boolean"}}),
     "MugradeResults": record(
         "Who got how many values of a version right, by API key.",
@@ -86,7 +89,7 @@ SCHEMAS: Mapping[str, JsonSchema] = {
 
 
 @blueprint.post("/mugrade/publish")
-@takes_key("user_key")
+@takes_key("user_key", _CLIENT)
 @takes_query("user_key", "assignment", "problem")
 @documented(
     answers={200: ("It is published.", ref("MugradePublished"))},
@@ -113,7 +116,7 @@ def publish() -> Response:
 
 
 @blueprint.post("/mugrade/submit")
-@takes_key("user_key")
+@takes_key("user_key", _CLIENT)
 @takes_query("user_key", "assignment", "problem")
 @documented(
     answers={200: ("The submission.", ref("MugradeSubmission"))},
@@ -127,7 +130,7 @@ def submit() -> Response:
 
 
 @blueprint.post("/mugrade/submit_test")
-@takes_key("user_key")
+@takes_key("user_key", _CLIENT)
 @takes_query("user_key", "submission_id", "test_case_index")
 @documented(
     answers={200: ("Whether it is right.", ref("MugradeTest"))},
@@ -166,19 +169,43 @@ def submit_test() -> Response:
 
 
 @blueprint.get("/mugrade/results")
-@takes_query("assignment", "problem")
+@takes_query("assignment", "problem", "version")
 @documented(
     answers={200: ("The results.", ref("MugradeResults"))},
     errors=(404, 503),
-    parameters=_PLACE,
+    parameters=(*_PLACE, _VERSION | {"description": "The version; left out, the newest."}),
 )
 @needs("staff")
 def results() -> Response:
-    """Tell, for the newest version of a problem, who got how many values right."""
-    version = _newest()
+    """Tell, for a version of a problem, who got how many values right."""
+    seq = whole_number_parameter("version", None, 1)
+    version = _newest() if seq is None else _published().version(seq, _name("assignment"), _name("problem"))
+    if version is None:
+        raise RequestError("not-found", f"this problem has no version {seq}")
     rows = _published().results(version.seq)
     data = [{"key": row["owner"], "passed": int(row["passed"]), "last": iso(row["last"])} for row in rows]
     return answer({"version": version.seq, "values": len(version.values), "data": data})
+
+
+@blueprint.delete("/mugrade/results")
+@takes_query("assignment", "problem", "version", "key")
+@documented(
+    answers={200: ("How many were deleted; none is no error.", ref("MugradeDeleted"))},
+    errors=(503,),
+    parameters=(
+        _PLACE[0],
+        _PLACE[1] | {"required": False, "description": "The problem; left out, all."},
+        _VERSION | {"description": "The version; left out, all."},
+        {"name": "key", "schema": {"type": "string"}, "description": "The id of an API key; left out, all."},
+    ),
+)
+@needs("staff")
+def delete_results() -> Response:
+    """Delete the results of an assignment, or of one submission, a key's to a version; what is published stays."""
+    problem = _name("problem") if "problem" in request.args else None
+    version = whole_number_parameter("version", None, 1)
+    deleted = _published().delete_results(_name("assignment"), problem, version, request.args.get("key"))
+    return answer({"deleted": deleted})
 
 
 def matches(value: Any, expected: Any) -> bool:
