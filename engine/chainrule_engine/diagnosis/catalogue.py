@@ -194,7 +194,9 @@ class Catalogue:
             return Diagnosis(self._at_a_kink(given, precision), None, precision)
         found: list[Match] = []
         limited = ""
-        if len(self.graph.nodes) > MAX_NODES:
+        if len(self.graph.inputs) > 1 and list(given.values()) == [1.0]:
+            pass  # the only number, of several that there are: many mistakes give it, and so does having no idea
+        elif len(self.graph.nodes) > MAX_NODES:
             limited = f"mistakes are looked for in graphs of up to {MAX_NODES} nodes"
         else:
             question = Question(self._right, self._places, given, wrong, precision)

@@ -84,6 +84,7 @@ class Question:
         ]
         self._wrong = len(bad)
         self._wrong_values = any(not places[key][0] for key in wrong)
+        self._nothing_but_zeros = not any(given[key] for key in wrong)
         #: How many significant digits the wrong numbers have together.
         self.digits = sum(count_digits(given[key])[0] or 1 if math.isfinite(given[key]) else 1 for key in wrong)
 
@@ -121,7 +122,11 @@ class Question:
             names = match.run.names
             if self._explains(match) and (names not in best or match.rank < best[names].rank):
                 best[names] = match
-        return ranked(best.values())
+        found = ranked(best.values())
+        if found and self._nothing_but_zeros:
+            # There is a way to build the graph in which nearly any mistake gives zeros: only the plainest are named.
+            found = [match for match in found if match.run.distance <= found[0].run.distance]
+        return found
 
     def _explains(self, match: Match) -> bool:
         some = len(match.explains)
