@@ -73,7 +73,8 @@ class Report:
 
     Attributes:
         id: the same for the same task, answers and submission, from the same engine.
-        outcome: "graded", or "not_gradable": the answers cannot be read, which is no attempt and no zero.
+        outcome: "graded"; "not_gradable": the answers cannot be read, which is no attempt and no zero; or
+            "infrastructure_error": the service failed at this one of several, and has not recorded it.
         score: what was earned, of `max_score`; in a student's report, by the checks that students may see.
         fraction: the two divided.
         checks: one by one.
@@ -84,6 +85,7 @@ class Report:
         staff: expected numbers and all that was found, in a report for staff.
         regrade: what it supersedes and what has changed, if it is a regrade.
         digest: the fingerprint of the report's text.
+        retryable: whether the same may be sent again, of an infrastructure_error.
     """
 
     id: str
@@ -102,6 +104,7 @@ class Report:
     submission: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
+    retryable: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -125,6 +128,7 @@ class Report:
             submission=data.get("submission", {}),
             engine=data.get("engine", {}),
             digest=data.get("digest", ""),
+            retryable=data.get("retryable", False),
             raw=data,
         )
 

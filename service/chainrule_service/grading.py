@@ -6,7 +6,9 @@ One grading, a batch, and a job of gradings (`grading_jobs`) go the same way: wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -14,13 +16,20 @@ from weakref import WeakValueDictionary
 from chainrule_engine.diagnosis import catalogue, histories
 from chainrule_engine.errors import InvalidInput, LimitExceeded
 from chainrule_engine.grading import Report, Task, compare_reports, grade
+from chainrule_engine.grading.scoring import maximum
+from chainrule_engine.grading.tasks import tidy
 from chainrule_engine.grading.truth import TrainingTruth, quantity
+from chainrule_engine.rendering import failed
 from chainrule_service.exchange import charge, owner, service
 from chainrule_service.fields import refuse
 from chainrule_service.grading_reading import Entry, Read, count_values, entry_of, kind_of
 from chainrule_service.gradings import Grading, Gradings
 from chainrule_service.problems import problem_of
 from chainrule_service.settings import Settings
+
+_log = logging.getLogger(__name__)
+# On standard error it would be in no form of the log's, and say nothing of the request: `grade_one` logs it instead.
+warnings.filterwarnings("ignore", "the diagnosis failed", RuntimeWarning, "chainrule_engine")
 
 #: In node evaluations, measured, roughly: a report, and each quantity in it; by the nodes of a graph its wrong runs and
 #: the search among them for the mistakes of a submission, half of a class having some; a training's wrong runs.
@@ -83,7 +92,30 @@ def grade_one(entry: Entry) -> Report:
     """Return the report on an entry, whatever its answers are."""
     report = grade(entry.task, entry.answers, entry.submission or None)
     _WARM[id(entry.task), _takes_jacobian(entry)] = entry.task
+    failure = report.to_dict("staff")["staff"].get("diagnosis_failed")
+    if failure is not None:
+        _log.error("the diagnosis failed: %s", failure, extra={"task": entry.task.digest, "report": report.id})
     return report
+
+
+def grade_or_fail(entry: Entry) -> Report:
+    """Return the report on one entry of several: where it cannot be graded for a fault of ours, one that says so."""
+    try:
+        return grade_one(entry)
+    except Exception:
+        task, submission = entry.task, entry.submission
+        _log.exception("a submission could not be graded", extra={"task": task.digest})
+        report = failed(tidy(maximum(task.checks, task.groups)), task_id=task.id, title=task.title)
+        named = {name: submission.get(name) for name in ("id", "attempt")}
+        return Report(
+            report
+            | {"task": report["task"] | {"digest": task.digest}, "retryable": True}
+            | {"submission": report["submission"] | named}
+        )
+
+
+def _has_failed(report: Report) -> bool:
+    return report.outcome == "infrastructure_error"
 
 
 class _Costs(NamedTuple):
@@ -170,9 +202,19 @@ def work_of(entries: Sequence[Entry], settings: Settings) -> int:
 
 
 def grade_now(
-    entries: Sequence[Entry], *, store: bool = True, reason: str | None = None
+    entries: Sequence[Entry],
+    *,
+    store: bool = True,
+    reason: str | None = None,
+    by: Callable[[Entry], Report] = grade_one,
 ) -> list[Graded | InvalidInput]:
     """Grade entries within the request that is being answered, for its key; see `conclude`.
+
+    Args:
+        entries: what is to be graded.
+        store: whether the reports are recorded.
+        reason: why reports are superseded.
+        by: what grades one: `grade_or_fail` where a fault in one is not to spoil the others.
 
     Raises:
         LimitExceeded: it is too much work for a request, or for the key's whole day.
@@ -186,7 +228,7 @@ def grade_now(
         raise LimitExceeded("grading_work", most, work, (), f"{ADVICE}, or submit a job of type grading")
     with shared.room_for(work):
         charge(work)
-        reports = [grade_one(entry) for entry in entries]
+        reports = [by(entry) for entry in entries]
     return conclude(Gradings(shared.store.database), owner(), entries, reports, store=store, reason=reason)
 
 
@@ -221,7 +263,8 @@ def conclude(
 ) -> list[Graded | InvalidInput]:
     """Find what each report supersedes, and record them together.
 
-    An entry that supersedes what there is not becomes the error that says so, and is not recorded.
+    An entry that supersedes what there is not, or the report on another submission, becomes the error that says so, and
+    is not recorded. Nor is a report that says that we failed, which supersedes nothing: it is to be graded again.
 
     Args:
         gradings: where they are recorded.
@@ -240,14 +283,20 @@ def conclude(
     for entry, report in zip(entries, reports, strict=True):
         if entry.supersedes is None:
             done.append(Graded(report))
-        elif entry.supersedes in found:
-            done.append(Graded(report, superseded=found[entry.supersedes].report, reason=reason))
-        else:
+            continue
+        old = found.get(entry.supersedes)
+        if old is None:
             done.append(refuse(f"there is no grading {entry.supersedes!r}", ("supersedes",)))
+        elif old.report["submission"]["id"] != entry.submission.get("id"):
+            detail = "this grading is of another submission: a regrade has the submission's id of what it supersedes"
+            done.append(refuse(detail, ("supersedes",)))
+        else:
+            done.append(Graded(report) if _has_failed(report) else Graded(report, superseded=old.report, reason=reason))
     if not store:
         return done
-    new = iter(gradings.record(of_owner, [each.grading() for each in done if isinstance(each, Graded)]))
-    return [replace(each, new=next(new)) if isinstance(each, Graded) else each for each in done]
+    kept = [each for each in done if isinstance(each, Graded) and not _has_failed(each.report)]
+    new = dict(zip(map(id, kept), gradings.record(of_owner, [each.grading() for each in kept]), strict=True))
+    return [replace(each, new=new.get(id(each), False)) if isinstance(each, Graded) else each for each in done]
 
 
 def told(

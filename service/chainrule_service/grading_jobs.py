@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chainrule_engine.grading import Report
-from chainrule_service.grading import conclude, grade_one, told
+from chainrule_service.grading import conclude, grade_or_fail, told
 from chainrule_service.grading_reading import Entry, Read
 from chainrule_service.gradings import Gradings
 from chainrule_service.training import Chunk
@@ -30,16 +30,22 @@ def run(entries: Sequence[Read], state: Mapping[str, Any] | None = None) -> Iter
     while True:
         before, until = len(reports), time.monotonic() + _CHUNK_SECONDS
         for entry in entries[before:]:
-            reports.append(grade_one(entry).to_dict("staff") if isinstance(entry, Entry) else None)
+            reports.append(grade_or_fail(entry).to_dict("staff") if isinstance(entry, Entry) else None)
             if time.monotonic() > until and len(reports) - before > _SHARE * before:
                 break
-        losses = [math.nan if report is None else 1.0 - report["fraction"] for report in reports[before:]]
+        losses = [_lost(report) for report in reports[before:]]
         progress = {"step": len(reports), "steps": len(entries), "loss": losses[-1]}
         kept = {"reports": reports}
         ended = len(reports) == len(entries)
         yield Chunk(len(reports), kept, progress, losses, result=kept if ended else None)
         if ended:
             return
+
+
+def _lost(report: Mapping[str, Any] | None) -> float:
+    if report is None or report["outcome"] == "infrastructure_error":
+        return math.nan
+    return 1.0 - float(report["fraction"])
 
 
 def result_of(

@@ -167,7 +167,11 @@ _REPORT = record(
     "What became of a submission: a pure function of the task, the answers, the submission and the engine's version.",
     {
         "schema": {"type": "string", "const": "chainrule.report/1"},
-        "id": _DIGEST,
+        "id": {
+            "type": "string",
+            "pattern": f"^({REPORT_ID})?$",
+            "description": "Empty with infrastructure_error: such a report is not recorded.",
+        },
         "task": record("The task.", {"id": _TEXT_OR_NULL, "title": _TEXT, "digest": _DIGEST}),
         "engine": ref("Engine"),
         "submission": record(
@@ -176,7 +180,10 @@ _REPORT = record(
         ),
         "outcome": {
             "type": "string",
-            "description": "not_gradable: the answers cannot be read; that is no attempt, and no zero either.",
+            "description": (
+                "not_gradable: the answers cannot be read; that is no attempt, and no zero either. "
+                "infrastructure_error: the service failed at this one of a batch."
+            ),
             "enum": list(OUTCOMES),
         },
         "score": {"type": "number"},
@@ -205,6 +212,10 @@ _REPORT = record(
         "notes": {"type": "array", "items": _TEXT},
         "format_errors": {"type": "array", "items": _FAULT},
         "withheld": {"type": "integer", "description": "How many checks this audience does not see."},
+        "retryable": {
+            "type": "boolean",
+            "description": "Only with infrastructure_error: whether the same may be sent again.",
+        },
         "staff": {"type": "object", "description": "Only for staff: expected numbers, errors, all that was diagnosed."},
         "regrade": record(
             "Only of a regrade: what has changed since the report that it supersedes.",
@@ -213,7 +224,7 @@ _REPORT = record(
         ),
         "digest": _DIGEST,
     },
-    optional=("staff", "regrade"),
+    optional=("retryable", "staff", "regrade"),
 )
 _BRIEF = record(
     "A grading without its report.",

@@ -18,7 +18,7 @@ from tests.service.queued import until
 from chainrule_engine.exercises import generate
 from chainrule_engine.grading import canonical, grade, read_task
 from chainrule_engine.rendering import FORMATS
-from chainrule_service import grading_jobs, grading_reading, runner
+from chainrule_service import grading, grading_jobs, grading_reading, runner
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
 from chainrule_service.grading_schemas import EXAMPLE
@@ -318,7 +318,70 @@ def test_what_is_not_there_cannot_be_superseded(own):
     assert own.get(PATH).json["data"] == []
 
 
+@pytest.mark.parametrize("mine", [{"id": "s-2"}, {"attempt": 1}, {}])
+def test_the_report_on_another_submission_cannot_be_superseded(own, mine):
+    old = own.post(PATH, json=EXAMPLE).json
+    other = EXAMPLE | {"submission": mine, "supersedes": old["id"]}
+    problem = own.post(PATH, json=other)
+    assert (problem.status_code, problem.json["errors"][0]["pointer"]) == (422, "#/supersedes")
+    data = own.post(f"{PATH}/batch", json={"items": [other, EXAMPLE | {"supersedes": old["id"]}]}).json["data"]
+    assert data[0]["problem"]["errors"][0]["pointer"] == "#/items/0/supersedes"
+    assert "report" in data[1]
+    assert len(own.get(PATH).json["data"]) == 1
+    assert own.post(PATH, json=other | {"submission": {"id": "s-1", "attempt": 2}}).status_code == 201
+
+
 # ---------------------------------------------------------------------------------------------------- batches
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    """The engine cannot grade the submission s-2."""
+
+    def graded(task, answers, submission, _grade=grading.grade):
+        if submission and submission.get("id") == "s-2":
+            raise ZeroDivisionError("a bug")
+        return _grade(task, answers, submission)
+
+    monkeypatch.setattr(grading, "grade", graded)
+
+
+def test_a_fault_of_ours_in_one_of_a_batch_spoils_no_other(own, faulty, caplog):
+    old = own.post(PATH, json=submission("s-1")).json
+    items = [submission("s-1", supersedes=old["id"]), submission("s-2"), submission("s-3")]
+    for kind in ("staff", "student"):
+        first, second, third = own.post(f"{PATH}/batch?audience={kind}", json={"items": items}).json["data"]
+        assert [each["report"]["outcome"] for each in (first, third)] == ["graded"] * 2
+        report = second["report"]
+        assert (report["outcome"], report["retryable"]) == ("infrastructure_error", True)
+        assert (report["score"], report["max_score"], report["checks"]) == (0, 3, [])
+        assert report["submission"] == {"id": "s-2", "attempt": None, "digest": None}
+        assert report["task"] == old["task"]
+        assert ("staff" in report) == (kind == "staff")
+    assert {entry["submission"]["id"] for entry in own.get(PATH).json["data"]} == {"s-1", "s-3"}
+    assert "a bug" in caplog.text
+    assert own.post(PATH, json=submission("s-2")).status_code == 500
+
+
+def test_a_fault_of_ours_in_one_of_a_job_spoils_no_other(own, faulty):
+    spec = {"items": [submission("s-1"), submission("s-2", supersedes="sha256:" + "0" * 64), submission("s-2")]}
+    job = own.post("/v1/jobs", json={"type": "grading", "spec": spec}).json
+    assert job["state"] == "succeeded", job["failure"]
+    first, second, third = job["result"]["data"]
+    assert first["report"]["outcome"] == "graded"
+    assert second["problem"]["errors"][0]["pointer"] == "#/items/1/supersedes"
+    assert third["report"]["retryable"] is True
+    assert own.get(f"/v1/jobs/{job['id']}/metrics").json["loss"][1:] == ["NaN", "NaN"]
+
+
+@pytest.mark.filterwarnings("ignore:the diagnosis failed")
+def test_a_diagnosis_that_fails_is_logged(own, monkeypatch, caplog):
+    monkeypatch.setattr("chainrule_engine.diagnosis.Catalogue.diagnose", None)
+    report = own.post(PATH, json=EXAMPLE | {"task": entries(title="no diagnosis")}).json
+    assert report["outcome"] == "graded"
+    (line,) = (line for line in caplog.records if "diagnosis failed" in line.message)
+    assert (line.levelname, line.report, line.task) == ("ERROR", report["id"], report["task"]["digest"])
+    assert "TypeError" in line.message
 
 
 def test_a_batch_has_an_entry_for_each_in_order(own):
@@ -435,10 +498,11 @@ def test_all_of_a_submission_is_deleted(own):
     assert (answer.status_code, answer.json["errors"][0]["parameter"]) == (422, "submission")
 
 
-def test_a_regrade_outlives_what_it_superseded(own):
+def test_a_regrade_outlives_what_it_superseded(own, tmp_path):
     old = own.post(PATH, json=submission("old")).json
-    new = own.post(PATH, json=submission("new", supersedes=old["id"])).json
-    own.delete(f"{PATH}?submission=old")
+    new = own.post(PATH, json=submission("old", task=entries(title="mended"), supersedes=old["id"])).json
+    with contextlib.closing(sqlite3.connect(next(tmp_path.glob("*.sqlite3")))) as database, database:
+        database.execute("DELETE FROM gradings WHERE id = ?", (old["id"],))
     told = own.get(f"{PATH}/{new['id']}").json
     assert told == {name: entry for name, entry in new.items() if name != "regrade"}
     assert own.get(PATH).json["data"][0]["supersedes"] == old["id"]
@@ -503,7 +567,7 @@ def test_what_each_scope_opens(keyed):
     keyed.call("GET", f"{PATH}/{report['id']}", grade, 200)
     keyed.call("POST", f"{PATH}?format=gradescope", grade, 200, EXAMPLE)
     own = keyed.call("POST", PATH, staff, 201, EXAMPLE).json["id"]
-    another = submission("s-2", supersedes=own)
+    another = EXAMPLE | {"task": entries(title="mended"), "supersedes": own}
     for method, path, data, status in (
         ("POST", f"{PATH}?audience=staff", EXAMPLE, 200),
         ("POST", f"{PATH}/batch?audience=staff", {"items": [EXAMPLE]}, 200),
@@ -767,7 +831,9 @@ def test_a_job_that_is_interrupted_goes_on_where_it_was(queue, monkeypatch):
     graded = []
     monkeypatch.setattr(grading_jobs, "_CHUNK_SECONDS", 0.0)
     monkeypatch.setattr(
-        grading_jobs, "grade_one", lambda entry, _one=grading_jobs.grade_one: graded.append(entry) or _one(entry)
+        grading_jobs,
+        "grade_or_fail",
+        lambda entry, _one=grading_jobs.grade_or_fail: graded.append(entry) or _one(entry),
     )
     job = queue.call("/v1/jobs", {"type": "grading", "spec": BATCH}, 202, headers={"Prefer": "respond-async"})
     stop = threading.Event()

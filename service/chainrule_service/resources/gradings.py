@@ -108,12 +108,16 @@ def create_grading() -> Response:
 )
 @needs("grade")
 def create_gradings() -> Response:
-    """Grade several submissions, each by itself; all reports are recorded, or none."""
+    """Grade several submissions, each by itself; all reports are recorded, or none.
+
+    One that cannot be graded for a fault of the service has a report with `outcome` infrastructure_error, which is not
+    recorded.
+    """
     seen = _Seen()
     loaded = read_body(_BATCH)
     entries = read_batch(loaded, Bounds.here())
     known = [_allowed(entry) for entry in entries if isinstance(entry, Entry)]
-    done = grading.grade_now(known, store=loaded["store"], reason=loaded["reason"])
+    done = grading.grade_now(known, store=loaded["store"], reason=loaded["reason"], by=grading.grade_or_fail)
     told = grading.told(loaded, entries, done, *seen.by)
     return json_answer(f'{{"data":[{",".join(map(canonical, told))}]}}')
 
