@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo serve test test-torch test-browser coverage lint format check bench openapi \
-	accuracy constraints vendor hooks clean
+	accuracy wheel constraints vendor hooks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ openapi: $(VENV)/.installed-service ## Write docs/openapi.json anew from the cod
 
 accuracy: $(VENV)/.installed-dev ## Measure the error of every operation anew and write docs/accuracy.md (some minutes)
 	$(BIN)/python tools/accuracy.py
+
+wheel: $(VENV)/.installed-service ## Write dist/chainrule-….whl, which pip installs anywhere without this checkout
+	rm -f dist/chainrule-*.whl
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
 
 # The oldest supported Python chooses, so that the newer ones can install the same versions.
 constraints: ## Write constraints.txt anew with the newest versions (needs Python 3.11 and a network)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -155,35 +156,50 @@ def test_what_students_get_to_fill_in_asks_for_what_the_task_asks(autograder):
     assert results["score"] == 0
 
 
-def test_the_setup_makes_an_environment_and_installs_into_it(tmp_path):
-    """Without a network: `apt-get` and the environment's pip are stand-ins that write down what is asked of them."""
-    log = tmp_path / "log"
-    bin_ = tmp_path / "bin"
+def run_setup(folder, log, **environment):
+    """Run setup.sh where `apt-get` is a stand-in that writes down what is asked of it, and one Python is new enough."""
+    bin_ = folder / "bin"
     bin_.mkdir()
     stand_ins = {
         "apt-get": f'echo apt-get "$@" >> {log}',
         "python3.13": "exit 1",
-        "python3.12": f"""case "$1" in
-            -c) exit 0 ;;
-            -m) mkdir -p "$3/bin" && cp {tmp_path}/pip "$3/bin/python" ;;
-        esac""",
+        "python3.12": f'exec "{sys.executable}" "$@"',
     }
-    for path, body in [
-        *((bin_ / name, body) for name, body in stand_ins.items()),
-        (tmp_path / "pip", f'echo pip "$@" >> {log}'),
-    ]:
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-    done = subprocess.run(
-        [EXAMPLES / "gradescope" / "setup.sh"],
-        env={"PATH": f"{bin_}:/usr/bin:/bin", "AUTOGRADER": str(tmp_path)},
+    for name, body in stand_ins.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_ / name).chmod(0o755)
+    return subprocess.run(
+        [folder / "source" / "setup.sh"],
+        env={"PATH": f"{bin_}:/usr/bin:/bin", "AUTOGRADER": str(folder)} | environment,
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.slow
+def test_the_setup_installs_the_wheel_and_the_autograder_grades_with_it(autograder, tmp_path):
+    """Without a network, and so without what the wheel needs: that is lent by the environment of the tests."""
+    shutil.rmtree(autograder / "venv")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", autograder / "source"]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    log = tmp_path / "log"
+    done = run_setup(autograder, log, PIP_NO_DEPS="1", PIP_NO_INDEX="1")
     assert done.returncode == 0, done.stderr
-    *apt, pip = log.read_text().splitlines()
-    assert apt[0] == "apt-get update"
-    assert pip == "pip -m pip install chainrule[local]==0.1.*"
+    assert log.read_text().startswith("apt-get update\n")
+    (site,) = (autograder / "venv").glob("lib/*/site-packages")
+    assert (site / "chainrule_engine").is_dir()
+    (entry,) = site.glob("chainrule-*.dist-info/direct_url.json")
+    assert ".whl" in entry.read_text()
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    results, done = run_autograder(autograder, ANSWERS)
+    assert (results["score"], done.stderr) == (8, "")
+
+
+def test_the_setup_says_that_the_wheel_is_missing(autograder, tmp_path):
+    done = run_setup(autograder, tmp_path / "log")
+    assert done.returncode == 1
+    assert "make wheel" in done.stderr
+    assert not (tmp_path / "log").exists()
 
 
 # ------------------------------------------------------------------------------------------------- PrairieLearn
