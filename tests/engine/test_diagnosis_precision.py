@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainrule_engine.diagnosis import Catalogue, Precision
-from chainrule_engine.diagnosis.precision import agree, count_digits, read_precision
+from chainrule_engine.diagnosis.precision import agree, count_digits, is_kept_of, read_precision
 from chainrule_engine.graph import Graph
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -158,3 +158,38 @@ def test_what_is_exact_leaves_no_room_for_what_was_rounded():
     catalogue = Catalogue(Graph.from_dict({"inputs": {"a": 2.0, "b": 5.0, "c": 4.02}, "program": "(a*b) * c"}))
     found = catalogue.diagnose({"gradients.a": 5.0, "gradients.b": 2.0, "gradients.c": 10.0}).explanations
     assert {one.names for one in found} == {("mul_no_up",)}
+
+
+@pytest.mark.parametrize(
+    ("number", "exact", "kept"),
+    [
+        (11.57, 11.5717, True),
+        (11.58, 11.5717, False),
+        (11.57, 11.5799, True),
+        (11.58, 11.5799, True),
+        (-20.05, -20.0529, True),
+        (-20.06, -20.0529, False),
+        (-20.05, -20.0599, True),
+        (0.0, 0.0099, True),
+        (0.0, -0.0099, True),
+        (0.01, 0.0049, False),
+        (0.01, -0.0001, False),
+        (11.57, 11.5801, False),
+    ],
+)
+def test_a_number_is_cut_towards_zero(number: float, exact: float, kept: bool):
+    assert is_kept_of(number, exact, 0.01, 1e-9) is kept
+    assert is_kept_of(-number, -exact, 0.01, 1e-9) is kept
+
+
+def test_what_is_rounded_the_other_way_is_not_right():
+    # sin_sign gives 11.58 where 11.5717 is right, which is 11.57 however it is shortened.
+    right = NEURON.right()
+    places = {key: 3 - math.floor(math.log10(abs(right[key]))) for key in KEYS}
+    for key in KEYS:
+        unit = 10.0 ** -places[key]
+        away = math.copysign((math.floor(abs(right[key]) / unit) + 1) * unit, right[key])
+        short = {name: round(right[name], places[name]) for name in KEYS}
+        away = round(away, places[key])
+        if away != short[key]:
+            assert NEURON.diagnose(short | {key: away}).wrong == (key,)

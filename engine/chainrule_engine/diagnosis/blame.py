@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import NamedTuple
 
-from chainrule_engine.diagnosis.precision import SINGLE_NOISE, Precision, agree
+from chainrule_engine.diagnosis.precision import SINGLE_NOISE, Precision, is_kept_of
 from chainrule_engine.diagnosis.right import Right
 from chainrule_engine.graph import is_named
 from chainrule_engine.operations import OPERATIONS
@@ -95,7 +95,7 @@ class Following:
         for slot in form.order:
             if (False, slot) in numbers.wrong:
                 number, follows = numbers.values[slot], self.values[slot]
-                if not agree(number, follows, self._tolerance(False, slot, number)):
+                if not self._agrees(False, slot, number, follows):
                     return Blame("value", _name(tape, slot), _ratio(number, follows), self._of_a_value(tape, slot))
         users = form.users
         known = set(form.outputs)
@@ -108,15 +108,16 @@ class Following:
             if given is None or not determined or (True, slot) not in numbers.wrong:
                 continue
             follows = self.gradients[slot]
-            if not agree(given, follows, self._tolerance(True, slot, given)):
+            if not self._agrees(True, slot, given, follows):
                 message = self._of_a_gradient(tape, slot, users.get(slot, []))
                 return Blame("gradient", _name(tape, slot), _ratio(given, follows), message)
         return None
 
-    def _tolerance(self, is_gradient: bool, slot: int, number: float) -> float:
+    def _agrees(self, is_gradient: bool, slot: int, number: float, follows: float) -> bool:
+        """Tell whether a number of the student's is what follows, rounded or cut."""
         noise = (self.right.gradient_noise if is_gradient else self.right.value_noise)[slot]
-        own = max(self.precision.slack(number), SINGLE_NOISE * max(abs(number), noise))
-        return own + (self._units[slot] if is_gradient else 0.0)
+        unit, off = self.precision.short_unit(number), self._units[slot] if is_gradient else 0.0
+        return is_kept_of(number, follows, unit, SINGLE_NOISE * max(abs(number), noise), off)
 
     def _of_a_value(self, tape: Tape, slot: int) -> str:
         operation = self.form.operations[slot]
@@ -133,7 +134,7 @@ class Following:
         if len(users) > 1 and self._is_a_part(given, slot, users):
             return f"{message} Each use adds a share; one seems to be missing."
         follows = self.gradients[slot]
-        if follows and agree(given, -follows, self._tolerance(True, slot, given)):
+        if follows and self._agrees(True, slot, given, -follows):
             return f"{message} Look at the sign."
         return message
 
@@ -145,7 +146,7 @@ class Following:
                 upstream = self.numbers.gradients[user]
             share = reduce(add, [local * upstream for a, local in self.rules[user] if a == slot], 0.0)
             rest = self.gradients[slot] - share
-            if agree(given, rest, self._tolerance(True, slot, given)):
+            if self._agrees(True, slot, given, rest):
                 return True
         return False
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from chainrule_engine.diagnosis.catalogue import Explanation
 from chainrule_engine.diagnosis.loop_mistakes import LOOP_MISTAKES
 from chainrule_engine.diagnosis.loops import Changes, Loop, Spec
-from chainrule_engine.diagnosis.precision import NOTHING, Precision, agree, read_precision
+from chainrule_engine.diagnosis.precision import NOTHING, Precision, agree, is_kept_of, read_precision
 from chainrule_engine.training import Training
 
 #: So many losses are looked at, and so many values of nodes computed for it, for all changed loops together.
@@ -48,7 +48,7 @@ def diagnose_history(training_spec: Spec, history: Sequence[float]) -> HistoryDi
     precision = read_precision(losses)
     steps = min(len(losses), training_spec["steps"])
     right = _right(training_spec, steps)
-    departure = next((k for k, loss in enumerate(right) if not _agrees(losses[k], loss, k, precision, 0.9999)), None)
+    departure = next((k for k, loss in enumerate(right) if not _is_right(losses[k], loss, k, precision)), None)
     if departure is None and len(losses) <= len(right):
         return HistoryDiagnosis((), None, precision)
     if departure is None:
@@ -65,7 +65,7 @@ def diagnose_history(training_spec: Spec, history: Sequence[float]) -> HistoryDi
             matches = 0
             for step, (loss, known) in enumerate(zip(loop.losses(), given, strict=False)):
                 work -= loop.work
-                if work < 0 or not _agrees(known, loss, step, precision, 0.50001):
+                if work < 0 or not _agrees(known, loss, step, precision):
                     break
                 matches += 1
             if matches == len(given):
@@ -94,7 +94,15 @@ def _right(spec: Spec, steps: int) -> list[float]:
     return training.advance(training.start(), steps).losses
 
 
-def _agrees(given: float, loss: float, step: int, precision: Precision, share: float) -> bool:
-    """Whether a loss is the given one, which may be cut or rounded by this share of a unit."""
-    noise = _NOISE[precision.kind] * (1 + step) * max(abs(loss), abs(given))
-    return agree(given, loss, noise + share * precision.unit(given))
+def _is_right(given: float, loss: float, step: int, precision: Precision) -> bool:
+    """Whether a loss is the given one, which may be rounded or cut."""
+    return is_kept_of(given, loss, precision.unit(given), 0.0, _noise(given, loss, step, precision))
+
+
+def _agrees(given: float, loss: float, step: int, precision: Precision) -> bool:
+    """Whether a loss is the given one, which may be rounded."""
+    return agree(given, loss, _noise(given, loss, step, precision) + 0.50001 * precision.unit(given))
+
+
+def _noise(given: float, loss: float, step: int, precision: Precision) -> float:
+    return _NOISE[precision.kind] * (1 + step) * max(abs(loss), abs(given))

@@ -19,6 +19,8 @@ DOUBLE_NOISE, SINGLE_NOISE = 1e-9, 4e-6
 _FULL = 11
 #: Printed from single precision perhaps.
 _SINGLE_DIGITS = 7
+#: Of a unit in the last place: what rounding takes or adds at most, and what cutting takes.
+_ROUNDED, _CUT = 0.50001, 0.999
 #: With fewer significant digits, or decimals, almost anything would agree with a mistake: then only what is exact does.
 _FEWEST_DIGITS, _FEWEST_DECIMALS = 3, 2
 
@@ -44,10 +46,14 @@ class Precision(NamedTuple):
         """Return one unit in the last place that was kept of a number; 0.0 where all were."""
         return self._unit(number, self.digits, self.decimals)
 
+    def short_unit(self, number: float) -> float:
+        """Return the unit in the last place of a right number that may have been rounded or cut."""
+        # Of two digits, or decimals, the second may have been a zero each time.
+        return self._unit(number, max(self.digits, 2), max(self.decimals, 2))
+
     def slack(self, number: float) -> float:
         """Return by how much a right number may be off that was rounded or cut to this; not by a whole unit."""
-        # Of two digits, or decimals, the second may have been a zero each time.
-        return 0.999 * self._unit(number, max(self.digits, 2), max(self.decimals, 2))
+        return _CUT * self.short_unit(number)
 
     def _unit(self, number: float, digits: int, decimals: int) -> float:
         if self.kind != "rounded" or not math.isfinite(number):
@@ -113,3 +119,14 @@ def agree(x: float, y: float, tolerance: float) -> bool:
     if math.isfinite(x) and math.isfinite(y):
         return abs(x - y) <= tolerance
     return x != x and y != y
+
+
+def is_kept_of(number: float, exact: float, unit: float, noise: float, off: float = 0.0) -> bool:
+    """Whether a number is an exact one that was rounded, or cut towards zero, to a multiple of a unit.
+
+    noise  by how much the exact one may differ from that which was shortened, where that is more than a part of a unit
+    off    the same, on top of what shortening does
+    """
+    if agree(number, exact, max(noise, _ROUNDED * unit) + off):
+        return True
+    return abs(number) <= abs(exact) + off and agree(number, exact, max(noise, _CUT * unit) + off)

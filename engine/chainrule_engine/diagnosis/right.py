@@ -9,7 +9,7 @@ from itertools import product
 
 from chainrule_engine.diagnosis.forms import Form
 from chainrule_engine.diagnosis.passes import run
-from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, SINGLE_NOISE, Precision, agree
+from chainrule_engine.diagnosis.precision import DOUBLE_NOISE, SINGLE_NOISE, Precision, is_kept_of
 from chainrule_engine.lazily import lazy
 from chainrule_engine.operations import OPERATIONS
 
@@ -45,13 +45,14 @@ class Right:
     def admits(self, is_gradient: bool, slot: int, number: float, precision: Precision) -> bool:
         """Tell whether a number is right: rounded or cut, in double or single precision, on any side of a kink."""
         right = (self.gradients if is_gradient else self.values)[slot]
-        tolerance = self.slack(is_gradient, slot, number, precision)
-        if agree(number, right, tolerance):
+        size = max(abs(right), (self.gradient_noise if is_gradient else self.value_noise)[slot])
+        unit, noise = precision.short_unit(number), SINGLE_NOISE * size
+        if is_kept_of(number, right, unit, noise):
             return True
         if not is_gradient or not self.kinks:
             return False
-        low, high = self._hull
-        return low[slot] - tolerance <= number <= high[slot] + tolerance
+        low, high = (ends[slot] for ends in self._hull)
+        return low <= number <= high or any(is_kept_of(number, end, unit, noise) for end in (low, high))
 
     @lazy
     def _noise(self) -> tuple[list[float], list[float]]:
