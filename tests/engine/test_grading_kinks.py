@@ -202,6 +202,38 @@ def test_gradients_as_a_whole_have_the_same_choices(number: float, right: float,
     assert report.fraction == right
 
 
+@pytest.mark.parametrize(
+    ("of", "given", "right"),
+    [
+        ("jacobian.L.a", 1.5, 1),
+        ("jacobian.L.a", 3.5, 0),
+        ("jacobian.L.b", 0.5, 0),
+        ("jacobian.L", {"a": 3.0, "b": 0.0}, 1),
+        ("jacobian.L", {"a": 3.0, "b": 0.5}, 0),
+        ("jacobian.M.a", 0.75, 1),
+        ("jacobian.M.a", 1.5, 0),
+        ("jacobian", {"L": {"a": 3.0, "b": 0.0}, "M": {"a": 1.0, "b": 0.0}}, 1),
+        ("jacobian", {"L": {"a": 3.0, "b": 0.0}, "M": {"a": 2.0, "b": 0.0}}, 0),
+    ],
+)
+@pytest.mark.parametrize("points", [None, 2])
+def test_a_jacobian_has_choices(of: str, given: Any, right: float, points: int | None) -> None:
+    def batch(numbers: Any) -> Any:
+        if isinstance(numbers, dict):
+            return {name: batch(entry) for name, entry in numbers.items()}
+        return numbers if points is None else [numbers] * points
+
+    # The seeds have no say in a Jacobian: here they leave M out.
+    graph = {"inputs": batch({"a": 0.0, "b": 3.0}), "program": "M = relu(a)\nL = M * b", "output": ["L", "M"]}
+    answers = batch(given)
+    for name in reversed(of.split(".")):
+        answers = {name: answers}
+    data = {"evaluation": {"graph": graph, "seeds": {"L": 1.0}}, "checks": [{"of": of}]}
+    assert grade(read_task(data), answers).fraction == right
+    data["checks"] = [{"of": of, "kink": "zero"}]
+    assert grade(read_task(data), answers).fraction == 0
+
+
 def test_the_staff_sees_what_is_admissible() -> None:
     graph = {"inputs": {"x": 0.0, "y": 1.0}, "program": "z = relu(x) + y*y"}
     checks = [

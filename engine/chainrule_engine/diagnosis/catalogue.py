@@ -21,6 +21,7 @@ from chainrule_engine.diagnosis.runs import Run
 from chainrule_engine.errors import EvaluationError
 from chainrule_engine.graph import Graph, is_named
 from chainrule_engine.lazily import lazy
+from chainrule_engine.nodes import Nodes
 from chainrule_engine.tape import Tape
 
 #: So many explanations are given.
@@ -103,11 +104,12 @@ class Catalogue:
     def __init__(self, graph: Graph, *, seeds: Mapping[str, float] | None = None) -> None:
         if graph.points is not None:
             raise EvaluationError.at((), "mistakes are looked for at one point: give plain numbers as inputs")
-        self.graph = graph
+        self.graph = graph = _sorted(graph)
         self._evaluation = evaluate(graph, seeds=seeds)
         self._tape = tape = Tape(graph)
         given = dict.fromkeys(graph.outputs, 1.0) if seeds is None else seeds
-        slots = {tape.slot(graph.aliases.get(name, name)): float(seed) for name, seed in given.items()}
+        seeded = {graph.aliases.get(name, name): float(seed) for name, seed in given.items()}
+        slots = {tape.slot(name): seeded[name] for name in graph.outputs if name in seeded}
         self._engines = Engines(tape, self._by_slot(self._evaluation.all_values), slots)
 
     def _by_slot(self, numbers: Mapping[str, Any]) -> list[float]:
@@ -335,6 +337,12 @@ def follow_through(
 ) -> dict[str, float]:
     """Return what follows from the student's own numbers; see `Catalogue.follow_through`."""
     return Catalogue(graph, seeds=seeds).follow_through(answers)
+
+
+def _sorted(graph: Graph) -> Graph:
+    """Return the graph with its inputs by name: they have no order on the wire, so that nothing may depend on one."""
+    nodes = Nodes.of(sorted(graph.inputs), list(graph.nodes))
+    return Graph(dict(sorted(graph.inputs.items())), nodes, graph.outputs, graph.single, graph.order, graph.aliases)
 
 
 def _is_close(x: float, y: float) -> bool:

@@ -49,8 +49,8 @@ class _Point(NamedTuple):
 class _Passes:
     """Looks at the points of a graph one by one, and keeps account of the work."""
 
-    def __init__(self, graph: Graph, seeds: Mapping[str, object] | None) -> None:
-        self.graph, self.tape = graph, Tape(graph)
+    def __init__(self, graph: Graph, seeds: Mapping[str, object] | None, most: int) -> None:
+        self.graph, self.tape, self.most = graph, Tape(graph), most
         given = dict.fromkeys(graph.outputs, 1.0) if seeds is None else seeds
         self.seeds = {self.tape.slot(graph.aliases.get(name, name)): seed for name, seed in given.items()}
         self.wanted = bytearray(b"\1") * self.tape.size
@@ -75,7 +75,7 @@ class _Passes:
             if not at:
                 continue
             self.visits += len(self.tape.instructions)
-            if self.visits > MAX_VISITS:
+            if self.visits > self.most:
                 return
             here = [[float(column[p])] for column in columns]
             seeds = {
@@ -92,8 +92,8 @@ class _Passes:
         choices = [place for place in point.kinks if _interval(self.tape.instructions[place])]
         if not choices:
             return None
-        corners = len(self.tape.instructions) << len(choices) if len(choices) <= MAX_CORNERS else MAX_VISITS
-        if corners <= MAX_CORNER_VISITS and self.visits + corners <= MAX_VISITS:
+        corners = len(self.tape.instructions) << min(len(choices), MAX_CORNERS)
+        if len(choices) <= MAX_CORNERS and corners <= MAX_CORNER_VISITS and self.visits + corners <= self.most:
             self.visits += corners
             return self.corners(point, choices)
         self.visits += len(self.tape.instructions)
@@ -148,13 +148,16 @@ class Kinks:
     admissible: dict[str, list[Interval]]
 
 
-def find_kinks(graph: Graph, seeds: Mapping[str, object] | None, gradients: Mapping[str, Numbers]) -> Kinks:
+def find_kinks(
+    graph: Graph, seeds: Mapping[str, object] | None, gradients: Mapping[str, Numbers], share: int = 1
+) -> Kinks:
     """Find the kinks of a graph at its points, and what the gradients may be there.
 
     seeds      output id or alias → cotangent, as for `evaluate`; they are right already
     gradients  id → the gradient by the conventions, which is all there is to choose at a point without kinks
+    share      for how many times that it is called the bound of the work is
     """
-    passes = _Passes(graph, seeds)
+    passes = _Passes(graph, seeds, MAX_VISITS // share)
     tape = passes.tape
     places: set[int] = set()
     found: dict[int, list[Interval]] = {}

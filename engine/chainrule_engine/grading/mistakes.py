@@ -47,7 +47,7 @@ def find_mistakes(
             return _of_history(task, answers, failed) if "loss_history" in wrong else Mistakes()
         catalogue = task.catalogue
         numbers = _known(answers, among)
-        if catalogue is None or not any(key in numbers for key in wrong):
+        if catalogue is None or not any(_is_among(key, wrong) for key in numbers):
             return Mistakes()
         found = catalogue.diagnose(numbers)
         blame = None if found.blame is None else _blame(found.blame)
@@ -105,7 +105,9 @@ def _ranked(
                 "names": list(explanation.names),
                 "title": explanation.title,
                 "message": explanation.message,
-                "explains": [name for name, keys in failed.items() if not set(keys).isdisjoint(explanation.explains)],
+                "explains": [
+                    name for name, keys in failed.items() if any(_is_among(key, keys) for key in explanation.explains)
+                ],
                 "matches": explanation.matches,
                 "of": explanation.of,
             }

@@ -17,7 +17,7 @@ CLOSE = 5e-4
 #: Factors up to this are named.
 MAX_FACTOR = 16
 #: Below the level `full` a number is called close that is off by a part of less than this, and written with no more
-#: than so many digits. No finer: what is said of one digit more or less is an oracle, to be asked for one after another.
+#: than so many digits. No finer: what is said of one digit more or less is an oracle, to be asked digit by digit.
 NEAR, FEW_DIGITS = 0.01, 3
 #: So many wrong numbers are looked at.
 _LOOKED_AT = 64

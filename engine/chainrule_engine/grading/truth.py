@@ -7,7 +7,7 @@ inside it behind dots (`parameters.layers.0.weights`). A quantity is a number, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from chainrule_engine.derivatives import Evaluation, evaluate
@@ -71,8 +71,17 @@ class GraphTruth:
         return evaluate(self.graph, seeds=self.seeds)
 
     @lazy
+    def _values(self) -> dict[str, Any]:
+        return _inputs_by_name(self.evaluation.all_values, self.graph)
+
+    @lazy
+    def _gradients(self) -> dict[str, Any]:
+        return _inputs_by_name(self.evaluation.all_gradients, self.graph)
+
+    @lazy
     def _jacobian(self) -> dict[str, Any]:
-        return evaluate(self.graph, derivative="jacobian").jacobian or {}
+        found = evaluate(self.graph, derivative="jacobian").jacobian or {}
+        return {name: _inputs_by_name(row, self.graph) for name, row in found.items()}
 
     @lazy
     def _kinks(self) -> Kinks:
@@ -87,8 +96,9 @@ class GraphTruth:
         """Return the whole member of that name."""
         if name == "jacobian":
             return self._jacobian
-        evaluation = self.evaluation
-        return {"value": evaluation.value, "values": evaluation.all_values, "gradients": evaluation.all_gradients}[name]
+        if name == "value":
+            return self.evaluation.value
+        return {"values": self._values, "gradients": self._gradients}[name]
 
     @lazy
     def _shapes(self) -> dict[str, Quantity]:
@@ -107,20 +117,39 @@ class GraphTruth:
         """Return a quantity of the same shape as the member, without evaluating; equal parts of it are one object."""
         return self._shapes[name]
 
+    @lazy
+    def _open_gradients(self) -> dict[str, Any]:
+        return self._open(self._kinks)
+
+    @lazy
+    def _open_jacobian(self) -> dict[str, dict[str, Any]]:
+        found, outputs = {}, self.graph.outputs
+        for output in outputs:
+            seeds = {output: 1.0}
+            gradients = evaluate(self.graph, seeds=seeds).all_gradients
+            found[output] = self._open(find_kinks(self.graph, seeds, gradients, len(outputs)), self.graph.inputs)
+        return found
+
+    def _open(self, kinks: Kinks, names: Collection[str] | None = None) -> dict[str, Any]:
+        """Return id → the interval, or one per point, of those gradients that depend on a choice."""
+        found = {name: ends for name, ends in kinks.admissible.items() if names is None or name in names}
+        return {name: ends[0] for name, ends in found.items()} if self.graph.points is None else dict(found)
+
     def intervals(self, key: str) -> Quantity:
         """Return what gradients may be where kinks leave a choice: an interval, or one per point; else None.
 
-        Of all gradients as a whole: id → the same, of those that depend on a choice.
+        Of several gradients as a whole: id → the same, of those that depend on a choice.
         """
-        member, _, name = key.partition(".")
-        if member != "gradients":
-            return None
-        admissible: Mapping[str, Any] = self._kinks.admissible
-        if name:
-            admissible = {name: admissible[name]} if name in admissible else {}
-        if self.graph.points is None:
-            admissible = {i: ends[0] for i, ends in admissible.items()}
-        return admissible.get(name) if name else admissible or None
+        member, _, path = key.partition(".")
+        if member == "gradients":
+            return (self._open_gradients.get(path) if path else self._open_gradients) or None
+        if member == "jacobian":
+            try:
+                found = find(self._open_jacobian, path)
+            except KeyError:
+                return None
+            return (found if path else {name: row for name, row in found.items() if row}) or None
+        return None
 
     @lazy
     def locals(self) -> dict[str, list[float]]:
@@ -132,6 +161,11 @@ class GraphTruth:
         for step in evaluate(self.graph, seeds=self.seeds, trace=True).steps or []:
             found.setdefault(step["to"], []).append(step["local"])
         return found
+
+
+def _inputs_by_name(numbers: Mapping[str, Any], graph: Graph) -> dict[str, Any]:
+    """Return the numbers with those of inputs by name: inputs have no order on the wire, and credit may go by one."""
+    return {name: numbers[name] for name in sorted(graph.inputs) if name in numbers} | dict(numbers)
 
 
 class TrainingTruth:
