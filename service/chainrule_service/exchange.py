@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 from flask import Flask, Request, Response, current_app, has_request_context, request
 from flask.globals import request_ctx
@@ -186,6 +188,48 @@ def whole_number_parameter(name: str, default: int | None, low: int) -> int | No
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= low):
         raise RequestError("invalid-request", f"{name} must be a whole number from {low}", parameter=name)
     return int(text)
+
+
+def answer_page(
+    kept_to: Mapping[str, str],
+    find: Callable[[int, int | None], list[dict[str, Any]]],
+    write: Callable[[dict[str, Any]], Any],
+) -> Response:
+    """Return the answer with the page of a list that the query parameters `limit` and `cursor` ask for.
+
+    Args:
+        kept_to: the other query parameters, which say what the list is kept to.
+        find: returns at most so many entries, the newest first and each with its number `seq`: all older than a number.
+        write: returns an entry as the wire has it.
+
+    Raises:
+        RequestError: `limit` is none, or the cursor, or it belongs to another list.
+    """
+    size = min(whole_number_parameter("limit", 20, 1) or 20, service().settings.limits["page_items"])
+    # A cursor is the number of an entry, and a digest of what it was made for.
+    purpose = hashlib.sha256(repr((owner(), sorted(kept_to.items()))).encode()).hexdigest()[:8]
+    found = find(size + 1, _read_cursor(purpose))
+    page = found[:size]
+    next_cursor = f"{page[-1]['seq']:x}-{purpose}" if len(found) > size else None
+    headers = {}
+    if next_cursor:
+        query = urlencode({**kept_to, "limit": size, "cursor": next_cursor})
+        headers["Link"] = f'<{request.path}?{query}>; rel="next"'
+    return answer({"data": [write(entry) for entry in page], "next_cursor": next_cursor}, headers=headers)
+
+
+def _read_cursor(purpose: str) -> int | None:
+    """Return the number of the entry that the page before ended with."""
+    cursor = request.args.get("cursor")
+    if cursor is None:
+        return None
+    match = re.fullmatch("([0-9a-f]{1,15})-([0-9a-f]{8})", cursor)
+    if not match:
+        raise RequestError("invalid-request", "send the next_cursor of the page before, as it is", parameter="cursor")
+    if match[2] != purpose:
+        detail = "this cursor belongs to a list with other parameters; repeat those of the page before"
+        raise RequestError("invalid-request", detail, parameter="cursor")
+    return int(match[1], 16)
 
 
 def flag_parameter(name: str) -> bool:

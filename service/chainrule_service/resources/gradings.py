@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Response, request
 from flask_smorest import Blueprint
@@ -18,6 +17,7 @@ from chainrule_service import grading
 from chainrule_service.documented import JSON, documented, ref
 from chainrule_service.exchange import (
     answer,
+    answer_page,
     demand,
     json_answer,
     needs,
@@ -25,7 +25,6 @@ from chainrule_service.exchange import (
     read_body,
     service,
     takes_query,
-    whole_number_parameter,
 )
 from chainrule_service.fields import JsonSchema, refuse
 from chainrule_service.grading_fields import GradingBatchRequest, GradingRequest
@@ -146,32 +145,22 @@ def create_gradings() -> Response:
         {
             "name": "cursor",
             "schema": {"type": "string"},
-            "description": "The next_cursor of the page before; the other parameters must be as they were there.",
+            "description": "The next_cursor of the page before; everything else but limit must be as it was there.",
         },
     ),
 )
 @needs("staff")
 def list_gradings() -> Response:
     """List the gradings that are kept, newest first and without their reports; scores are those of all checks."""
-    shared = service()
-    size = min(whole_number_parameter("limit", 20, 1) or 20, shared.settings.limits["page_items"])
     filters = {name: _name(name) for name in ("task", "submission") if name in request.args}
     if "outcome" in request.args:
         filters["outcome"] = _choice("outcome", OUTCOMES)
-    cursor = request.args.get("cursor")
-    if cursor is not None and not re.fullmatch("[0-9a-f]{1,15}", cursor):
-        raise RequestError("invalid-request", "send the next_cursor of the page before, as it is", parameter="cursor")
-    before = int(cursor, 16) if cursor else None
-    found = Gradings(shared.store.database).page(owner(), size + 1, before, **filters)
-    page, more = found[:size], len(found) > size
-    next_cursor = f"{page[-1]['seq']:x}" if more else None
-    headers = None
-    if next_cursor:
-        query = urlencode(filters | {"limit": size, "cursor": next_cursor})
-        headers = {"Link": f'</v1/gradings?{query}>; rel="next"'}
-    for entry in page:
-        del entry["seq"]
-    return answer({"data": page, "next_cursor": next_cursor}, headers=headers)
+    kept = Gradings(service().store.database)
+    return answer_page(
+        filters,
+        lambda size, before: kept.page(owner(), size, before, **filters),
+        lambda entry: {name: member for name, member in entry.items() if name != "seq"},
+    )
 
 
 @blueprint.get("/v1/gradings/<report_id>")

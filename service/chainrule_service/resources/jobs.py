@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Response, request
 from flask_smorest import Blueprint
@@ -22,6 +21,7 @@ from chainrule_service.access import QuotaRefused
 from chainrule_service.documented import NEURON, documented, or_null, record, ref
 from chainrule_service.exchange import (
     answer,
+    answer_page,
     charge,
     demand,
     flag_parameter,
@@ -34,7 +34,6 @@ from chainrule_service.exchange import (
     request_id,
     service,
     takes_query,
-    whole_number_parameter,
 )
 from chainrule_service.fields import (
     Choice,
@@ -494,36 +493,9 @@ def _sha256(body: bytes) -> str:
 @needs("jobs")
 def list_jobs() -> Response:
     """List the jobs, newest first."""
-    shared = service()
-    size = min(whole_number_parameter("limit", 20, 1) or 20, shared.settings.limits["page_items"])
     given = {name: text for name, text in request.args.items() if name not in ("limit", "cursor")}
-    # A cursor is the number of a job, and a digest of what it was made for.
-    purpose = hashlib.sha256(repr((owner(), sorted(given.items()))).encode()).hexdigest()[:8]
-    found = shared.store.page(size + 1, _cursor(purpose), owner=owner(), **_filters(given))
-    page, more = found[:size], len(found) > size
-    next_cursor = f"{page[-1]['seq']:x}-{purpose}" if more else None
-    headers = None
-    if next_cursor:
-        headers = {"Link": f'</v1/jobs?{urlencode(given | {"limit": size, "cursor": next_cursor})}>; rel="next"'}
-    return answer({"data": [jobs.to_wire(job) for job in page], "next_cursor": next_cursor}, headers=headers)
-
-
-def _cursor(purpose: str) -> int | None:
-    """Return the number of the job that the page before ended with.
-
-    Raises:
-        RequestError: the cursor is none, or belongs to other arguments.
-    """
-    cursor = request.args.get("cursor")
-    if cursor is None:
-        return None
-    match = re.fullmatch("([0-9a-f]{1,15})-([0-9a-f]{8})", cursor)
-    if not match:
-        raise RequestError("invalid-request", "send the next_cursor of the page before, as it is", parameter="cursor")
-    if match[2] != purpose:
-        detail = "this cursor belongs to a list with other parameters; repeat those of the page before"
-        raise RequestError("invalid-request", detail, parameter="cursor")
-    return int(match[1], 16)
+    filters, store = _filters(given), service().store
+    return answer_page(given, lambda size, before: store.page(size, before, owner=owner(), **filters), jobs.to_wire)
 
 
 def _filters(given: Mapping[str, str]) -> dict[str, Any]:
