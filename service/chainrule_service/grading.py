@@ -68,7 +68,11 @@ class Graded:
         if self.superseded is None:
             return seen
         before = view(self.superseded, audience, phase)
-        regrade = {"supersedes": before["id"], "changes": compare_reports(before, seen)}
+        # What students see of a task does not tell whether it has changed.
+        changes = compare_reports(
+            before | {"task": self.superseded["task"]}, seen | {"task": self.report.to_dict("staff")["task"]}
+        )
+        regrade = {"supersedes": before["id"], "changes": changes}
         return seen | {"regrade": regrade | ({"reason": self.reason} if audience == "staff" else {})}
 
     def grading(self) -> Grading:
