@@ -1,12 +1,14 @@
-"""A server that answers as each test tells it to, and a client of it."""
+"""A server that answers as each test tells it to, and a client of it; the service in this process on a real socket."""
 
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.client.sockets import serving
 
 from chainrule import Client
+from chainrule._local import application
 
 
 class Server(ThreadingHTTPServer):
@@ -77,3 +79,12 @@ def client(server):
         client._transport.sleep = client.slept.append
         client._transport.jitter = lambda: 0.0
         yield client
+
+
+@pytest.fixture(scope="module")
+def url():
+    """The URL of a service with all in memory."""
+    app, close = application()
+    with serving(app) as url:
+        yield url
+    close()

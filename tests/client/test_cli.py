@@ -4,15 +4,12 @@ import io
 import json
 import re
 import sys
-import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from werkzeug.serving import make_server
 
 from chainrule import Client, __version__
-from chainrule._local import application
 from chainrule.cli import main
 
 GRAPH = {"inputs": {"x": 2.0, "w": -3.0}, "nodes": [{"id": "y", "op": "mul", "args": ["x", "w"]}], "output": "y"}
@@ -23,19 +20,6 @@ SPEC = {
     "optimizer": {"name": "sgd", "learning_rate": 0.1},
     "steps": 3,
 }
-
-
-@pytest.fixture(scope="module")
-def url():
-    app, close = application()
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -15,10 +14,9 @@ from xml.etree import ElementTree
 
 import pytest
 from tests.client.xqueues import PASSWORD, USER, Queue
-from werkzeug.serving import make_server
 
 from chainrule import _client, _files, _grade
-from chainrule._local import application, platforms
+from chainrule._local import platforms
 from chainrule.cli import main
 from chainrule_engine import grading
 
@@ -79,19 +77,6 @@ def files(tmp_path):
 @pytest.fixture
 def task(files):
     return files("task.json", TASK)
-
-
-@pytest.fixture(scope="module")
-def url():
-    app, close = application()
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    close()
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import os
 import re
 import stat
 import sys
-import threading
 
 import pytest
-from werkzeug.serving import make_server
+from tests.client.sockets import serving
 
 from chainrule import AuthenticationError, Client, PermissionDeniedError, RateLimitError
 from chainrule.cli import main
@@ -34,13 +33,8 @@ def run(tmp_path, capsys, monkeypatch):
 @pytest.fixture
 def url(tmp_path):
     app = create_app(Settings(data=tmp_path))
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app) as url:
+        yield url
     app.extensions["chainrule"].store.close()
 
 
