@@ -8,7 +8,7 @@ from typing import Any
 
 from chainrule_engine.errors import InvalidInput, Problem
 from chainrule_engine.grading import AUDIENCES, PHASES
-from chainrule_engine.grading.grader import MAX_ID
+from chainrule_engine.grading.grader import MAX_ID, SUBMISSION_ID, is_submission_id
 from chainrule_engine.graph import describe
 from chainrule_service.documented import ref
 from chainrule_service.fields import (
@@ -25,16 +25,10 @@ from chainrule_service.fields import (
 )
 from chainrule_service.gradings import REPORT_ID
 
-_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _IMPERSONAL = (
     "names, e-mail addresses and whatever else tells who somebody is have no place here; send an id that only your own "
     "side can trace back"
 )
-
-
-def is_id(text: str) -> bool:
-    """Tell whether a text may be the id of a submission."""
-    return 0 < len(text) <= MAX_ID and text.isprintable()
 
 
 class SubmissionField(Field):
@@ -57,11 +51,9 @@ class SubmissionField(Field):
             if name not in ("id", "attempt")
         ]
         given = {name: value[name] for name in ("id", "attempt") if value.get(name) is not None}
-        if (text := given.get("id")) is not None:
-            if type(text) is not str or not is_id(text):
-                problems.append(Problem(("id",), f"a string of 1 to {MAX_ID} printable characters is needed here"))
-            elif _MAIL.fullmatch(text):
-                problems.append(Problem(("id",), f"this looks like an e-mail address: {_IMPERSONAL}"))
+        if (text := given.get("id")) is not None and not is_submission_id(text):
+            detail = f"an id is 1 to {MAX_ID} of the letters A to Z and a to z, digits, and . _ : @ / + = -"
+            problems.append(Problem(("id",), f"{detail}, and no e-mail address: {_IMPERSONAL}"))
         if (attempt := given.get("attempt")) is not None:
             try:
                 self.attempt.read(attempt)
@@ -197,7 +189,7 @@ SCHEMAS: Mapping[str, JsonSchema | type[Envelope]] = {
         "type": "object",
         "description": f"Which submission it is; {_IMPERSONAL}.",
         "properties": {
-            "id": {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_ID, "examples": ["s-5f31"]},
+            "id": {"type": ["string", "null"], "pattern": f"^{SUBMISSION_ID}$", "examples": ["s-5f31"]},
             "attempt": {
                 "type": ["integer", "null"],
                 "minimum": 1,

@@ -159,6 +159,7 @@ def test_ids_and_digests() -> None:
 @pytest.mark.parametrize(
     "given",
     [["id", "attempt"], {"id": 7}, {"id": "x" * 201}, {"id": "a\nb"}, {"id": ""}, {"attempt": 0}, {"attempt": True},
+     {"id": "Ada Lovelace"}, {"id": "ada@example.org"}, {"id": "<script>"},
      {"attempt": "1"}, {"name": "Ada", "email": "ada@example.org"}, {"attempt": 10**40}, None],
 )  # fmt: skip
 def test_nothing_but_an_opaque_id_and_an_attempt_is_kept(given: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -21,6 +22,15 @@ from chainrule_engine.grading.truth import quantity
 
 #: What a submission is called is no longer than this.
 MAX_ID = 200
+#: What it may be called, as a regular expression: an id, which has no spaces, and no e-mail address. (A name without
+#: spaces cannot be told from an id.)
+SUBMISSION_ID = rf"(?!.*[^@]@[^@]*[^@.]\.[^@.])[A-Za-z0-9._:@/+=-]{{1,{MAX_ID}}}"
+_SUBMISSION_ID = re.compile(SUBMISSION_ID, re.ASCII)
+
+
+def is_submission_id(name: object) -> bool:
+    """Tell whether something may be the id of a submission."""
+    return isinstance(name, str) and len(name) <= MAX_ID and _SUBMISSION_ID.fullmatch(name) is not None
 
 
 def grade(task: Task, answers: object, submission: Mapping[str, Any] | None = None, *, diagnose: bool = True) -> Report:
@@ -174,7 +184,7 @@ class _Grading:
 def _submission(given: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the opaque id and the attempt, nothing else: a report holds no personal data."""
     name, attempt = given.get("id"), given.get("attempt")
-    if not (isinstance(name, str) and 0 < len(name) <= MAX_ID and name.isprintable()):
+    if not is_submission_id(name):
         name = None
     if not (type(attempt) is int and 0 < attempt < 2**53):
         attempt = None
