@@ -624,7 +624,7 @@ LINTS = [
 def test_tolerances_that_fail_right_answers_are_warned_of(compare, x, words):
     data = asking(
         program({"x": x}, "y = x*1"), {"of": "value"}, {"of": "gradients.x"}, {"of": "value", "compare": compare}
-    )
+    ) | {"salt": "s"}
     warnings = check(data, suggestions=False).to_dict()["warnings"]
     assert [warning["pointer"] for warning in warnings] == (["#/checks/2/compare"] if words else [])
     assert words is None or words in warnings[0]["detail"]

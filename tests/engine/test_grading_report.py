@@ -156,6 +156,16 @@ def test_ids_and_digests() -> None:
     assert report.to_dict("staff")["digest"] != report.to_dict("student")["digest"]
 
 
+def test_students_see_no_digest_of_the_task_and_nobody_its_salt() -> None:
+    asked = task({"of": "value", "compare": {"mode": "range", "low": 30}}, salt="s4lt", id="t", title="T")
+    report = grade(asked, {"value": 38.0})
+    assert report.to_dict("staff")["task"] == {"id": "t", "title": "T", "digest": asked.digest}
+    assert report.to_dict("student", "published")["task"] == {"id": "t", "title": "T"}
+    assert "s4lt" not in " ".join(texts(report.to_dict("staff")))
+    unsalted = grade(task({"of": "value", "compare": {"mode": "range", "low": 30}}, id="t", title="T"), {"value": 38.0})
+    assert report.id != unsalted.id
+
+
 @pytest.mark.parametrize(
     "given",
     [["id", "attempt"], {"id": 7}, {"id": "x" * 201}, {"id": "a\nb"}, {"id": ""}, {"attempt": 0}, {"attempt": True},

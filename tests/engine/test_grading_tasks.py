@@ -227,6 +227,9 @@ REFUSED: list[tuple[object, tuple[str | int, ...], str]] = [
     ({**GOOD, "groups": 0}, ("groups",), "a list is needed"),
     (with_check(bands=[]), ("checks", 0, "bands"), "at least"),
     ({**GOOD, "feedback": {"attempts": ""}}, ("feedback", "attempts"), "a list is needed"),
+    ({**GOOD, "salt": ""}, ("salt",), "1 to 200"),
+    ({**GOOD, "salt": "x" * 201}, ("salt",), "1 to 200"),
+    ({**GOOD, "salt": 3}, ("salt",), "string"),
     ({**GOOD, "diagnose": "yes"}, ("diagnose",), "true or false"),
     ({**GOOD, "feedback": "none"}, ("feedback",), "pass_fail"),
     ({**GOOD, "feedback": 3}, ("feedback",), "pass_fail"),
@@ -558,9 +561,22 @@ def test_a_good_task_has_nothing_questionable() -> None:
     assert lint(task({"of": "jacobian.L.a"}, {"of": "jacobian.L"})) == []
 
 
+def test_a_salt_is_part_of_the_digest_and_keeps_it_from_being_guessed() -> None:
+    key = {"of": "value", "compare": {"mode": "range", "low": 30, "high": 40}}
+    salted = task(key, salt="as random as a password")
+    assert lint(salted) == []
+    assert len({task(key).digest, salted.digest, task(key, salt="x").digest}) == 3
+    assert salted.to_dict()["salt"] == "as random as a password"
+    assert read_task(salted.to_dict()).digest == salted.digest
+    assert task(key, salt="x" * 200).salt == "x" * 200
+
+
 @pytest.mark.parametrize(
     ("check", "graph", "word"),
     [
+        ({"of": "value", "compare": {"mode": "range", "low": 30, "high": 40}}, GRAPH, "salt"),
+        ({"of": "value", "compare": {"mode": "any_of", "values": [1]}}, GRAPH, "salt"),
+        ({"of": "value", "compare": {"mode": "threshold", "at_least": 30}}, GRAPH, "salt"),
         ({"of": "value", "compare": {"rtol": 0, "atol": 0}}, GRAPH, "the tolerance is 0:"),
         ({"of": "value", "compare": {"rtol": 1e-3, "atol": 0}}, {"inputs": {"a": 0.0}, "program": "a*a"}, "where 0 is"),
         ({"of": "value", "compare": {"mode": "range", "low": 50, "high": 60}}, GRAPH, "do not pass"),
@@ -572,7 +588,7 @@ def test_a_good_task_has_nothing_questionable() -> None:
     ],
 )  # fmt: skip
 def test_what_is_questionable(check: dict[str, Any], graph: dict[str, Any], word: str) -> None:
-    (problem,) = lint(task(check, graph=graph))
+    (problem,) = lint(task(check, graph=graph, salt=None if word == "salt" else "s"))
     assert word in problem.detail
 
 
@@ -580,6 +596,6 @@ def test_nothing_is_questionable_about_other_tolerances() -> None:
     checks = [{"of": "value", "compare": "exact"}, {"of": "values.c", "compare": {"mode": "any_of", "values": [1.0]}}]
     zero = {"inputs": {"a": 0.0}, "program": "c = a*a\nb = c*a"}
     inf = {"inputs": {"a": 0.0}, "program": "c = 1/a\nb = c + a"}
-    assert lint(task(*checks, graph=zero)) == []
+    assert lint(task(*checks, graph=zero, salt="s")) == []
     assert lint(task({"of": "value"}, graph=inf)) == []
     assert lint(task({"of": ["gradients.a", "gradients.b"], "id": "d", "compare": {"mode": "direction"}})) == []

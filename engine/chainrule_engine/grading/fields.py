@@ -71,12 +71,12 @@ class Reader:
             return [((*path, place), item) for place, item in enumerate(data)]
         return []
 
-    def text(self, data: object, path: Path, what: str) -> str:
-        """Return 1 to MAX_TEXT printable characters; an empty text where it is none."""
+    def text(self, data: object, path: Path, what: str, most: int = MAX_TEXT) -> str:
+        """Return some printable characters, 1 at least; an empty text where it is none."""
         if not isinstance(data, str):
             self.problem(path, f"{what} is a string, and this is {describe(data)}")
-        elif not 0 < len(data) <= MAX_TEXT or not data.isprintable():
-            self.problem(path, f"{what} has 1 to {MAX_TEXT} printable characters")
+        elif not 0 < len(data) <= most or not data.isprintable():
+            self.problem(path, f"{what} has 1 to {most} printable characters")
         else:
             return data
         return ""

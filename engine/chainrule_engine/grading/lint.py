@@ -11,6 +11,9 @@ from chainrule_engine.grading.canonical import wire
 from chainrule_engine.grading.judging import Judgement, judge
 from chainrule_engine.grading.tasks import Check, Task
 
+#: Comparisons whose settings hold what is right.
+_HOLDING_KEYS = ("range", "any_of", "threshold")
+
 
 def right_answers(task: Task) -> dict[str, Any]:
     """Return the answers that are right, with every number that a student can give: for the staff alone.
@@ -22,7 +25,7 @@ def right_answers(task: Task) -> dict[str, Any]:
 
 def lint(task: Task) -> list[Problem]:
     """Return what is questionable, with paths into the task: tolerances of 0, or larger than what is
-    expected, checks that right answers fail, kinks.
+    expected, checks that right answers fail, keys that could be found by trying, kinks.
 
     It computes the right numbers, so a training runs.
     """
@@ -32,6 +35,12 @@ def lint(task: Task) -> list[Problem]:
         detail = _questionable(check, judge(check, task.truth, answers))
         if detail is not None:
             problems.append(Problem(("checks", place, "compare"), detail))
+        if check.compare.mode in _HOLDING_KEYS and task.salt is None:
+            detail = (
+                "this key stands in the task: whoever tries keys finds it by the id of a report; give the task a "
+                '"salt", as random as a password'
+            )
+            problems.append(Problem(("checks", place, "compare", "mode"), detail))
     at_kinks = [check for check in task.checks if any(key.startswith("gradients.") for key in check.keys)]
     if task.truth.kinks and at_kinks:
         nodes = ", ".join(task.truth.kinks[:5])

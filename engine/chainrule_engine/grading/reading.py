@@ -43,11 +43,14 @@ from chainrule_engine.graph import describe
 from chainrule_engine.refusals import quote
 
 MAX_CHECKS, MAX_GROUPS, MAX_KEYS, MAX_BANDS, MAX_ATTEMPTS = 1_000, 100, 1_000, 20, 100
+#: Enough for anything random.
+MAX_SALT = 200
 #: Points are no more than this, for a check or a group.
 MAX_POINTS = 1e6
 
 _TASK_FIELDS = (
     "id", "title", "engine", "evaluation", "training", "checks", "groups", "feedback", "diagnose", "rounding",
+    "salt",
 )  # fmt: skip
 _CHECK_FIELDS = (
     "id", "title", "of", "points", "compare", "visibility", "bands", "credit", "kink", "requires", "follow_through",
@@ -102,6 +105,7 @@ class _TaskReader(Reader):
             diagnose=self.flag(fields.get("diagnose", True), ("diagnose",)),
             rounding=rounding,
             engine=self.optional(fields, "engine", self.pin),
+            salt=self.optional(fields, "salt", lambda value, path: self.text(value, path, "a salt", MAX_SALT)),
         )
         self.stop_if_wrong()
         return task

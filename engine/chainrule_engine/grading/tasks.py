@@ -160,6 +160,7 @@ class Task:
 
     source    the evaluation or the training in the form of the wire
     graph     of an evaluation, else None
+    salt      goes into the digest, so that nobody finds a key that stands in the task by trying; no report has it
     """
 
     id: str | None
@@ -172,6 +173,7 @@ class Task:
     diagnose: bool = True
     rounding: str | None = None
     engine: str | None = None
+    salt: str | None = None
 
     @property
     def graph(self) -> Graph | None:
@@ -218,6 +220,7 @@ class Task:
             "feedback": self.feedback.to_dict(),
             "diagnose": self.diagnose,
             "rounding": self.rounding,
+            **({} if self.salt is None else {"salt": self.salt}),
         }
 
     @lazy

@@ -63,7 +63,7 @@ class View:
     checks     all, in order; a renderer leaves out or marks those that are not `shown`
     faults     of answers that are not gradable: (pointer into them, what is wrong there)
     notes      for the student
-    source     the report's id, the task's digest, the engine's version
+    source     the report's id, the engine's version
     student    the report itself as students may see it
     """
 
@@ -133,7 +133,6 @@ def read(report: Mapping[str, Any], phase: str) -> View:
         notes=tuple(map(line, [*([blame["message"]] if blame else []), *student["notes"]])),
         source={
             "report_id": line(report.get("id") or ""),
-            "task": line(task.get("digest") or ""),
             "chainrule": line(engine["version"]),
         },
         student=student,
