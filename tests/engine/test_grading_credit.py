@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chainrule_engine.grading import Task, canonical, grade, read_task
+from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
 #: The gradients.
@@ -105,3 +105,96 @@ def test_mistakes_are_named_for_gradients_as_a_whole() -> None:
     hidden = task({"of": "gradients", "visibility": "hidden"}, {"of": "value"}, graph=graph, feedback="full")
     assert "blame" not in grade(hidden, blamed | {"value": 42.0}).to_dict()
     assert grade(hidden, answers | {"value": 42.0}).to_dict()["mistakes"] == []
+
+
+# ------------------------------------------------------------------------------------------------------- small leaks
+
+
+def loop(depth: int) -> Any:
+    nested: Any = 1.0
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
+def test_submissions_that_are_no_json_have_ids_of_their_own() -> None:
+    strange = [{1, 2}, {"a": {1}}, {"b": {1}}, {7: 1, "a": 2}, {7: 1, "b": 2}, loop(50_000), loop(50_001), ENDLESS]
+    strange += [{"value": 10**5000}, {"value": 10**5000 + 1}, {"value": b"1"}, object]
+    reports = [grade(task({"of": "value"}), answers) for answers in strange]
+    assert len({report.id for report in reports}) == len(strange)
+    again = [grade(task({"of": "value"}), answers) for answers in strange]
+    assert [report.id for report in again] == [report.id for report in reports]
+    assert grade(task({"of": "value"}), object()).id == grade(task({"of": "value"}), object()).id
+
+
+def test_without_diagnosis_a_report_has_another_id() -> None:
+    asked, answers = task({"of": "gradients.a"}), {"gradients": {"a": 1.0}}
+    assert grade(asked, answers).id != grade(asked, answers, diagnose=False).id
+    silent = task({"of": "gradients.a"}, diagnose=False)
+    assert grade(silent, answers).id == grade(silent, answers, diagnose=False).id
+
+
+def test_what_is_not_gradable_says_nothing_of_hidden_points() -> None:
+    checks = [
+        {"of": "gradients.a", "group": "g"},
+        {"of": "gradients.b", "group": "g", "points": 2, "visibility": "after_due_date"},
+        {"of": "gradients.c", "points": 4, "visibility": "hidden"},
+    ]
+    report = grade(task(*checks, groups=[{"id": "g"}]), {"gradients": {"a": "?"}})
+    for phase, most in [("open", 1), ("due", 3), ("published", 3)]:
+        data = report.to_dict("student", phase)
+        assert (data["outcome"], data["max_score"], data["checks"]) == ("not_gradable", most, [])
+        assert [group["max_score"] for group in data["groups"]] == [most]
+    assert report.max_score == report.to_dict("staff")["max_score"] == 7
+
+
+def test_what_is_seen_of_a_rounded_total_is_not_rounded() -> None:
+    checks = [{"of": "gradients.a", "points": 1.5}, {"of": "gradients.b", "points": 1.5, "visibility": "hidden"}]
+    report = grade(task(*checks, rounding="floor"), {"gradients": {"a": 37.0}})
+    assert report.score == 1
+    data = report.to_dict()
+    assert (data["score"], data["max_score"], data["fraction"]) == (1.5, 1.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("required", "requiring", "refused"),
+    [("hidden", "visible", True), ("after_due_date", "visible", True), ("staff", "after_published", True),
+     ("visible", "hidden", False), ("staff", "hidden", False), ("after_due_date", "after_published", False)],
+)  # fmt: skip
+def test_what_is_required_is_seen_no_later(required: str, requiring: str, refused: bool) -> None:
+    checks = [
+        {"of": "gradients.c", "visibility": required},
+        {"of": "gradients.a", "visibility": requiring, "requires": ["grad.c"]},
+    ]
+    if not refused:
+        assert task(*checks).checks[1].requires == ("grad.c",)
+        return
+    with pytest.raises(TaskError) as caught:
+        task(*checks)
+    assert [problem.path for problem in caught.value.problems] == [("checks", 1, "requires", 0)]
+
+
+def test_an_unknown_quantity_is_one_problem() -> None:
+    with pytest.raises(TaskError) as caught:
+        task({"of": "gradients.zz"}, {"points": 1})
+    assert [problem.path for problem in caught.value.problems] == [("checks", 0, "of"), ("checks", 1)]
+
+
+@pytest.mark.parametrize("compare", [{"mode": "monotone"}, {"mode": "threshold", "at_most": 100}])
+def test_invented_losses_are_questionable(compare: dict[str, Any]) -> None:
+    training = {
+        "model": {"inputs": 2, "layers": [3, 1], "activation": "tanh", "init": {"scheme": "lecture", "seed": 3}},
+        "data": {"inputs": [[0.5, -1.0], [1.0, 0.25]], "targets": [1.0, -1.0]},
+        "loss": {"name": "squared_error", "reduction": "sum"},
+        "optimizer": {"name": "sgd", "learning_rate": 0.05},
+        "steps": 3,
+    }
+    alone = {"id": "falls", "of": "loss_history", "compare": compare}
+    found = lint(read_task({"training": training, "checks": [alone]}))
+    assert [problem.detail for problem in found if "invented" in problem.detail]
+    both = lint(read_task({"training": training, "checks": [alone, {"of": "loss_history.0", "id": "first"}]}))
+    assert not [problem.detail for problem in both if "invented" in problem.detail]

@@ -884,18 +884,21 @@ def graded(draw: st.DrawFn) -> tuple[Task, dict[str, Any]]:
     """A task and answers to it, some right, some wrong, some missing."""
     keys = ["value", "values.c", "gradients.a", "gradients.b", "gradients.c", "values.L"]
     groups = draw(st.sampled_from([[], [{"id": "g", "rule": "all_or_nothing"}], [{"id": "g", "cap": 2.5}]]))
-    checks = []
+    checks: list[dict[str, Any]] = []
     for k in range(draw(st.integers(1, 4))):
         mode = draw(st.sampled_from(["allclose", "sigfig", "percent", "direction", "range"]))
+        seen = draw(st.sampled_from(VISIBILITIES))
+        # Students see what is required no later than what requires it.
+        may_require = k > 0 and VISIBILITIES.index(checks[-1]["visibility"]) <= VISIBILITIES.index(seen)
         check = {
             "id": f"c{k}",
             "of": draw(st.lists(st.sampled_from(keys), min_size=1, max_size=3, unique=True)),
             "points": draw(st.integers(0, 40)) / 10,
             "compare": {"mode": mode, **HONEST.get(mode, {})},
-            "visibility": draw(st.sampled_from(VISIBILITIES)),
+            "visibility": seen,
             "credit": draw(st.sampled_from(["all", "fraction", "prefix"])) if mode != "direction" else "all",
             "follow_through": draw(st.sampled_from([0, 0.5])),
-            "requires": [f"c{k - 1}"] if k and draw(st.booleans()) else [],
+            "requires": [f"c{k - 1}"] if may_require and draw(st.booleans()) else [],
             **({"group": "g"} if groups and (k == 0 or draw(st.booleans())) else {}),
         }
         checks.append(check)

@@ -18,9 +18,8 @@ from chainrule_engine.exercises.point import Point, points_of
 from chainrule_engine.exercises.reasons import REASONS
 from chainrule_engine.exercises.strength import Exercise, Strength
 from chainrule_engine.exercises.suggestion import Suggestion, suggest
-from chainrule_engine.grading import Task, lint, pointer, read_task, right_answers
-from chainrule_engine.grading.answers import read_answers
-from chainrule_engine.grading.judging import judge
+from chainrule_engine.grading import Task, pointer, read_task
+from chainrule_engine.grading.lint import look_at
 from chainrule_engine.graph import Graph, describe, unnamed
 from chainrule_engine.nodes import Node, Nodes
 from chainrule_engine.refusals import closest
@@ -205,18 +204,12 @@ def _node_path(task: Task, node: str | None, program: bool) -> Path:
 
 def _look_at_checks(task: Task) -> tuple[list[Problem], list[Problem]]:
     """Return the problems, that a check fails the right answers, and the warnings."""
-    answers = read_answers(task.truth, right_answers(task))
-    failing = {
-        ("checks", place, "compare")
-        for place, check in enumerate(task.checks)
-        if not judge(check, task.truth, answers).passed
-    }
-    found = lint(task)
-    warned = {problem.path for problem in found}
-    warnings = [problem for problem in found if problem.path not in failing]
+    found = look_at(task)
+    warned = {problem.path for problem, _ in found}
+    warnings = [problem for problem, fails in found if not fails]
     for place, check in enumerate(task.checks):
         settings, path = check.compare.settings, ("checks", place, "compare")
         if path not in warned and settings.get("atol") == 0.0 and settings.get("rtol", 0.0) > 0.0:
             detail = "atol is 0: near 0 a relative tolerance alone allows nothing; give an atol as well"
             warnings.append(Problem(path, detail))
-    return [problem for problem in found if problem.path in failing], warnings
+    return [problem for problem, fails in found if fails], warnings

@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
+
+#: So many pieces tell data apart that is no JSON; those that hold themselves have no end.
+_PIECES = 100_000
 
 
 def canonical(data: object) -> str:
@@ -21,12 +26,41 @@ def digest(data: object) -> str:
     return _digest(canonical(data))
 
 
-def digest_of_anything(data: object) -> str | None:
-    """Return the digest of data that nobody has checked; None where it is no JSON, or nested too deeply for any."""
+def digest_of_anything(data: object) -> str:
+    """Return the digest of data that nobody has checked.
+
+    Where it is no JSON, or nested too deeply for any, that of its first pieces, of which objects of other types are
+    told by these alone.
+    """
     try:
         return _digest(json.dumps(data, sort_keys=True, separators=(",", ":")))
     except (TypeError, ValueError, RecursionError):
-        return None
+        return _digest("\n".join(["no JSON", *islice(_pieces(data), _PIECES)]))
+
+
+def _pieces(data: object) -> Iterator[str]:
+    """Yield what data is made of, without recursion."""
+    todo: list[Iterator[Any]] = [iter([data])]
+    while todo:
+        for entry in todo[-1]:
+            if isinstance(entry, dict):
+                names = sorted(entry, key=_piece)
+                yield f"object {len(names)} {' '.join(map(_piece, names))}"
+                todo.append(iter([entry[name] for name in names]))
+                break
+            if isinstance(entry, list | tuple):
+                yield f"list {len(entry)}"
+                todo.append(iter(entry))
+                break
+            yield _piece(entry)
+        else:
+            todo.pop()
+
+
+def _piece(entry: object) -> str:
+    if isinstance(entry, int):
+        return hex(entry)  # in decimals there is a bound
+    return ascii(entry) if entry is None or isinstance(entry, float | str) else type(entry).__name__
 
 
 def _digest(text: str) -> str:

@@ -17,7 +17,7 @@ from chainrule_engine.grading.judging import Judgement
 from chainrule_engine.grading.messages import message
 from chainrule_engine.grading.mistakes import find_mistakes
 from chainrule_engine.grading.report import SCHEMA, Report, totals
-from chainrule_engine.grading.tasks import Check, Task, tidy
+from chainrule_engine.grading.tasks import PHASES, Check, Task, tidy
 from chainrule_engine.grading.truth import quantity
 
 #: What a submission is called is no longer than this.
@@ -70,7 +70,7 @@ class _Grading:
         }
         report: dict[str, Any] = {
             **head,
-            "id": digest(head),
+            "id": digest(head if self.wants_diagnosis == task.diagnose else {**head, "diagnose": False}),
             "outcome": "not_gradable" if problems else "graded",
             "feedback": self.level,
             "mistakes": [],
@@ -84,8 +84,11 @@ class _Grading:
         groups = [group.to_dict() for group in task.groups]
         if problems:
             checks = [self.entry(check, Fraction(0), False) for check in task.checks]
-            report |= totals(checks, groups, task.rounding)
-            report["checks"] = []
+            report |= totals(checks, groups, task.rounding) | {"checks": []}
+            report["staff"]["seen"] = {
+                phase: totals([check for check in checks if check["visibility"] in seen], groups, None) | {"checks": []}
+                for phase, seen in PHASES.items()
+            }
         else:
             report |= self.graded(groups, report["staff"])
         return Report(report)

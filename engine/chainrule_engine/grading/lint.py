@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from chainrule_engine.errors import Problem
@@ -13,6 +14,9 @@ from chainrule_engine.grading.tasks import Check, Task
 
 #: Comparisons whose settings hold what is right.
 _HOLDING_KEYS = ("range", "any_of", "threshold")
+
+#: Comparisons that ask nothing of the right numbers.
+_FREE = ("monotone", "range", "threshold")
 
 
 def right_answers(task: Task) -> dict[str, Any]:
@@ -29,26 +33,44 @@ def lint(task: Task) -> list[Problem]:
 
     It computes the right numbers, so a training runs.
     """
+    return [problem for problem, _ in look_at(task)]
+
+
+def look_at(task: Task) -> list[tuple[Problem, bool]]:
+    """Return what `lint` does, and of each whether it is that right answers fail a check."""
     answers = read_answers(task.truth, right_answers(task))
-    problems: list[Problem] = []
+    found: list[tuple[Problem, bool]] = []
+    invented = _takes_invented_losses(task.checks)
     for place, check in enumerate(task.checks):
-        detail = _questionable(check, judge(check, task.truth, answers))
+        judged = judge(check, task.truth, answers)
+        detail = _questionable(check, judged)
+        if detail is None and invented and "loss_history" in check.keys:
+            detail = (
+                f"no check compares the losses with the right ones, and invented ones pass {check.compare.mode}: ask "
+                "for them in the mode sequence as well, or for some of them"
+            )
         if detail is not None:
-            problems.append(Problem(("checks", place, "compare"), detail))
+            found.append((Problem(("checks", place, "compare"), detail), not judged.passed))
         if check.compare.mode in _HOLDING_KEYS and task.salt is None:
             detail = (
                 "this key stands in the task: whoever tries keys finds it by the id of a report; give the task a "
                 '"salt", as random as a password'
             )
-            problems.append(Problem(("checks", place, "compare", "mode"), detail))
-    at_kinks = [check for check in task.checks if any(key.startswith("gradients.") for key in check.keys)]
+            found.append((Problem(("checks", place, "compare", "mode"), detail), False))
+    kinked = ("gradients", "jacobian")
+    at_kinks = [check for check in task.checks if any(key.partition(".")[0] in kinked for key in check.keys)]
     if task.truth.kinks and at_kinks:
         nodes = ", ".join(task.truth.kinks[:5])
         detail = (
             f"the graph is evaluated exactly at a kink or a jump ({nodes}): other engines may choose other gradients"
         )
-        problems.append(Problem(("evaluation", "graph"), detail))
-    return problems
+        found.append((Problem(("evaluation", "graph"), detail), False))
+    return found
+
+
+def _takes_invented_losses(checks: Sequence[Check]) -> bool:
+    looking = [check for check in checks if any(key.partition(".")[0] == "loss_history" for key in check.keys)]
+    return all(check.compare.mode in _FREE for check in looking)
 
 
 def _is_given(task: Task, member: str) -> bool:

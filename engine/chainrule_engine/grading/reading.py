@@ -28,6 +28,7 @@ from chainrule_engine.grading.tasks import (
     GROUP_RULES,
     KINKS,
     LEVELS,
+    PHASES,
     ROUNDINGS,
     VISIBILITIES,
     Band,
@@ -71,6 +72,11 @@ def read_task(
     here.
     """
     return _TaskReader(Limits(max_nodes, max_points, max_work)).task(data)
+
+
+def _is_seen_with(required: Check, check: Check) -> bool:
+    """Tell whether students see a required check whenever they see the one that requires it."""
+    return all(required.visibility in seen for seen in PHASES.values() if check.visibility in seen)
 
 
 class _TaskReader(Reader):
@@ -141,7 +147,7 @@ class _TaskReader(Reader):
             at = ", ".join(truth.kinks[:5])
             self.problem((*path, "kink"), f"the graph is evaluated exactly at a kink: at {at}; move an input")
         name = fields["id"] if "id" in fields else default_id(keys) if single else None
-        if name is None:
+        if name is None and (keys or not single):
             self.problem(path, "a check of several quantities needs an id")
         group = self.optional(fields, "group", lambda value, place: self.text(value, place, "a group's id"), *path)
         if group is not None and group not in {known.id for known in groups}:
@@ -262,12 +268,18 @@ class _TaskReader(Reader):
             seen.add(thing.id)
 
     def requirements(self, checks: Sequence[Check]) -> None:
-        """Refuse requirements of unknown checks, and circles of them."""
+        """Refuse requirements of unknown checks, of checks that students see later, and circles of them."""
         places = {check.id: place for place, check in enumerate(checks)}
         for place, check in enumerate(checks):
             for nth, wanted in enumerate(check.requires):
                 if wanted and wanted not in places:
                     self.problem(("checks", place, "requires", nth), f"no check has the id {quote(wanted)}")
+                elif wanted and not _is_seen_with(checks[places[wanted]], check):
+                    self.problem(
+                        ("checks", place, "requires", nth),
+                        f"students see this check before {quote(wanted)}, and it would tell them that that is wrong: "
+                        "show both at once, or require another",
+                    )
         known = {check.id: [wanted for wanted in check.requires if wanted in places] for check in checks}
         try:
             TopologicalSorter(known).prepare()

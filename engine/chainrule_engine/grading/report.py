@@ -62,11 +62,11 @@ class Report:
         """
         if audience not in AUDIENCES or phase not in PHASES:
             raise ValueError(f"an audience is one of {', '.join(AUDIENCES)}, a phase one of {', '.join(PHASES)}")
-        report = self._staff if audience == "staff" else _for_students(self._staff, PHASES[phase])
+        report = self._staff if audience == "staff" else _for_students(self._staff, phase)
         return {**report, "digest": digest(report)}
 
 
-def _for_students(staff: Mapping[str, Any], seen: frozenset[str]) -> dict[str, Any]:
+def _for_students(staff: Mapping[str, Any], phase: str) -> dict[str, Any]:
     report = {name: entry for name, entry in staff.items() if name != "staff"}
     # A key that stands in the task could be tried until the digest is right.
     report["task"] = {name: entry for name, entry in staff["task"].items() if name != "digest"}
@@ -74,13 +74,16 @@ def _for_students(staff: Mapping[str, Any], seen: frozenset[str]) -> dict[str, A
     checks = [
         {name: entry for name, entry in check.items() if name != "borderline"}
         for check in staff["checks"]
-        if check["visibility"] in seen
+        if check["visibility"] in PHASES[phase]
     ]
     ids = {check["id"] for check in checks}
     report["withheld"] = len(staff["checks"]) - len(checks)
     report["checks"] = checks
+    # Of answers that are not gradable there are no checks, and what they are worth is kept for it.
+    report |= staff.get("staff", {}).get("seen", {}).get(phase, {})
     if report["withheld"]:
-        report |= totals(checks, staff["groups"], staff.get("rounding"))
+        # Rounded is what all checks come to: of some it could not be whole, and would take from what is right.
+        report |= totals(checks, staff["groups"], None)
     report["mistakes"] = [
         {**mistake, "explains": [name for name in mistake["explains"] if name in ids]}
         for mistake in staff["mistakes"]
