@@ -7,6 +7,7 @@ from typing import Any
 
 from chainrule_engine.grading.comparison import MODES, PRESETS
 from chainrule_engine.grading.fields import MAX_TEXT
+from chainrule_engine.grading.reading import MAX_SALT
 from chainrule_engine.grading.tasks import CREDITS, GROUP_RULES, KINKS, LEVELS, ROUNDINGS, VISIBILITIES
 from chainrule_service import grading_fields
 from chainrule_service.documented import or_null, record, ref
@@ -146,6 +147,15 @@ _TASK = _optional(
         "feedback": _FEEDBACK,
         "diagnose": {"type": "boolean", "description": "Whether to look for the mistake behind wrong numbers."},
         "rounding": _words(ROUNDINGS),
+        "salt": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_SALT,
+            "description": (
+                "As random as a password, and in no report: a task whose comparisons hold what is right (range, "
+                "any_of, threshold) needs one, for whoever tries keys finds it by the id of a report."
+            ),
+        },
     },
 ) | {"examples": [EXAMPLE["task"]]}
 
@@ -172,7 +182,11 @@ _REPORT = record(
             "pattern": f"^({REPORT_ID})?$",
             "description": "Empty with infrastructure_error: such a report is not recorded.",
         },
-        "task": record("The task.", {"id": _TEXT_OR_NULL, "title": _TEXT, "digest": _DIGEST}),
+        "task": record(
+            "The task; its digest only for staff.",
+            {"id": _TEXT_OR_NULL, "title": _TEXT, "digest": _DIGEST},
+            optional=("digest",),
+        ),
         "engine": ref("Engine"),
         "submission": record(
             "Which submission it was.",
