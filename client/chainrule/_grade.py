@@ -16,7 +16,7 @@ from typing import Any
 
 from . import _files, _local
 from ._client import Client
-from ._errors import APIResponseError, UnprocessableContentError
+from ._errors import APIConnectionError, APIResponseError, APITimeoutError, UnprocessableContentError
 from ._transport import decoded
 
 FAILED = 1
@@ -155,8 +155,8 @@ def grade(options: argparse.Namespace) -> int:
         with connect(options) as client:
             result = ask(client, task, _answers(options.answers, form), submission, form)
     except Exception as error:  # a platform wants its result whatever it was
-        _tell(form, f"nothing was graded: {_words(error)}")
-        result = form.failure(task, _words(error))
+        _tell(form, f"nothing was graded: {words_of(error)}")
+        result = form.failure(task, words_of(error))
     _files.write(options.out, result.text)
     return result.exit_status
 
@@ -172,10 +172,10 @@ def _grade_folder(options: argparse.Namespace, form: Form) -> int:
     with connect(options) as client:
         for path in files_of(options.answers):
             try:
-                result = ask(client, task, _answers(str(path), form), submission, form)
+                result = ask(client, task, _answers(str(path), form, f"{path.name} is "), submission, form)
             except Exception as error:  # the next one may do without it
-                _tell(form, f"{path.name} was not graded: {_words(error)}")
-                result = form.failure(task, _words(error))
+                _tell(form, f"{path.name} was not graded: {words_of(error)}")
+                result = form.failure(task, words_of(error))
                 failed += 1
             _files.write(str(Path(options.out, path.stem + result.suffix)), result.text)
     return FAILED if failed else 0
@@ -202,11 +202,11 @@ def connect(options: argparse.Namespace, **more: Any) -> Client:
     return Client.from_env(base_url=options.url, api_key=options.api_key, **more)
 
 
-def _answers(name: str, form: Form) -> Any:
+def _answers(name: str, form: Form, which: str = "") -> Any:
     try:
         return _files.read_answers(name)
     except _files.Unreadable as error:
-        _tell(form, f"not gradable: {error}")
+        _tell(form, f"{which}not gradable: {error}")
         return error
 
 
@@ -230,7 +230,10 @@ def _submission(options: argparse.Namespace) -> dict[str, Any]:
     return told | {name: value for name, value in given.items() if value is not None}
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """Return what staff is told of an error; --local does without whatever cannot be reached."""
+    if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
+        return f"{str(error).partition(': ')[0]}: no service answers there; with --local this command needs none"
     return str(error) or type(error).__name__
 
 

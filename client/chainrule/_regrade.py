@@ -133,7 +133,7 @@ def _submission(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _points(score: float | None) -> str:
-    return "–" if score is None else f"{score:.6g}"
+    return "not shown" if score is None else f"{score:.6g}"
 
 
 def _print(line: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from . import _grading_commands, _local
 from ._client import Client
 from ._errors import ChainruleError, MissingExtraError
-from ._grade import FAILED
+from ._grade import FAILED, words_of
 from ._version import __version__
 
 MISUSED = 2
@@ -76,11 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except MissingExtraError as error:
         return _fail(f"chainrule {options.command}: {error}", MISUSED)
+    except BrokenPipeError:  # nobody reads on, as behind `| head`; nor is there anybody at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
     except ChainruleError as error:
-        return _fail(str(error), FAILED)
+        return _fail(words_of(error) if hasattr(options, "local") else str(error), FAILED)
     except FileNotFoundError as error:
         return _fail(f"chainrule {options.command}: there is no file {error.filename}", MISUSED)
     except (ValueError, TypeError, OSError) as error:

@@ -19,6 +19,7 @@ from chainrule import _client, _files, _grade
 from chainrule._local import platforms
 from chainrule.cli import main
 from chainrule_engine import grading
+from chainrule_engine.grading.answers import UNREADABLE
 
 TASK = {
     "id": "q3",
@@ -271,6 +272,38 @@ def test_who_is_killed_leaves_a_result_behind(task, files, tmp_path):
     assert "not about your answers" in result["output"]
 
 
+def test_without_a_service_the_advice_is_to_need_none(run, task, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHAINRULE_MAX_RETRIES", "0")
+    nowhere = ["--url", "http://127.0.0.1:1"]
+    answers = ["--spec", task, "--answers", files("a.json", RIGHT)]
+    assert run("grade", *answers, "--local", "-o", tmp_path / "reports" / "a.json")[0] == 0
+    for asked in (
+        ["lint", task],
+        ["grade", *answers],
+        ["regrade", "--spec", task, "--answers", tmp_path, "--reports", tmp_path / "reports", "--diff"],
+    ):
+        status, _, err = run(*asked, *nowhere)
+        assert status == 1
+        assert "no service answers there; with --local this command needs none" in err
+        assert "HTTPConnectionPool" not in err
+
+
+def test_nobody_has_to_read_to_the_end(task, files):
+    """`chainrule lint … | head -1`: the rest has no reader, and no complaint."""
+    answers = files("a.json", RIGHT)
+    for asked in (["lint", task, "--local", "--json"], ["grade", "--spec", task, "--answers", answers, "--local"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", ALONE, *map(str, asked)],
+                stdout=writer, stderr=subprocess.PIPE, env=ENVIRON, timeout=100, check=False,
+            )  # fmt: skip
+        finally:
+            os.close(writer)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_misuse_ends_with_status_2(run, task, files, tmp_path):
     file = files("a.json", RIGHT)
     for more, words in (
@@ -394,6 +427,7 @@ def test_coderunner_tells_the_staff_what_broke(run, task, files, tmp_path):
 
 def test_the_words_of_the_client_are_those_of_the_engine():
     assert _grade.SCHEMA == grading.SCHEMA
+    assert _grade.UNREADABLE == UNREADABLE
     assert get_args(_client.Audience) == grading.AUDIENCES
     assert get_args(_client.Phase) == tuple(grading.PHASES)
 
@@ -405,7 +439,7 @@ def test_a_folder_gives_a_result_for_each_file(run, task, files, tmp_path):
     out = tmp_path / "out"
     status, printed, err = run("grade", "--spec", task, "--answers", tmp_path / "answers", "--local", "-o", out)
     assert (status, printed) == (0, b"")
-    assert "not gradable" in err
+    assert "c.json is not gradable: c.json is not JSON" in err
     reports = {path.name: json.loads(path.read_bytes()) for path in out.iterdir()}
     assert {name: (report["outcome"], report["score"]) for name, report in reports.items()} == {
         "a.json": ("graded", 3), "b.json": ("graded", 1), "c.json": ("not_gradable", 0),
