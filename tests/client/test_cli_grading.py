@@ -19,7 +19,6 @@ from chainrule import _client, _files, _grade
 from chainrule._local import platforms
 from chainrule.cli import main
 from chainrule_engine import grading
-from chainrule_engine.grading.answers import UNREADABLE
 
 TASK = {
     "id": "q3",
@@ -427,7 +426,7 @@ def test_coderunner_tells_the_staff_what_broke(run, task, files, tmp_path):
 
 def test_the_words_of_the_client_are_those_of_the_engine():
     assert _grade.SCHEMA == grading.SCHEMA
-    assert _grade.UNREADABLE == UNREADABLE
+    assert grading.answers.UNREADABLE == _grade.UNREADABLE
     assert get_args(_client.Audience) == grading.AUDIENCES
     assert get_args(_client.Phase) == tuple(grading.PHASES)
 
