@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule_engine.grading import compare_reports, grade, read_task
+from chainrule_engine.grading import Report, compare_reports, grade, read_task
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
 
@@ -59,3 +59,13 @@ def test_other_answers_and_another_engine() -> None:
     assert found["answers_changed"]
     assert found["score"]["difference"] == -1
     assert compare_reports(old, {**old, "engine": {"version": "0.2.0", "conventions": 1}})["engine_changed"]
+
+
+def test_reports_for_students_have_no_digest_of_the_task() -> None:
+    def seen(answers: Any, **fields: Any) -> dict[str, Any]:
+        return Report.from_dict(report(answers, {"of": "value"}, **fields)).to_dict()
+
+    old = seen({"value": 9.0})
+    assert compare_reports(old, seen({"value": 9.0}))["task_changed"] is False
+    assert compare_reports(old, seen({"value": 9.0}, title="other"))["task_changed"] is True
+    assert compare_reports(old, seen({"value": 8.0}, title="other"))["task_changed"] is None

@@ -9,11 +9,12 @@ from chainrule_engine.grading.tasks import exact, tidy
 
 
 def compare_reports(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the differences of two staff reports: in total, and by check where there is any.
+    """Return the differences of two reports for one audience: in total, and by check where there is any.
 
     {"score": {"old", "new", "difference"}, "max_score": …, "outcome": {"old", "new"}, "changed": whether the score, the
     outcome or any check differs, "task_changed", "engine_changed", "answers_changed", "checks": [{"id", "title", "old",
-    "new", "difference"}]}; a check that one of the two does not have is null there.
+    "new", "difference"}]}; a check that one of the two does not have is null there. Of reports for students, which have no
+    digest of the task, `task_changed` is known where engine and submission are the same, and else null.
     """
     before, after = ({check["id"]: check for check in report["checks"]} for report in (old, new))
     checks = []
@@ -29,11 +30,20 @@ def compare_reports(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
         "max_score": most,
         "outcome": outcome,
         "changed": bool(checks or score["difference"] or most["difference"] or outcome["old"] != outcome["new"]),
-        "task_changed": old["task"]["digest"] != new["task"]["digest"],
+        "task_changed": _task_changed(old, new),
         "engine_changed": old["engine"] != new["engine"],
         "answers_changed": old["submission"]["digest"] != new["submission"]["digest"],
         "checks": checks,
     }
+
+
+def _task_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool | None:
+    before, after = old["task"].get("digest"), new["task"].get("digest")
+    if before is not None and after is not None:
+        return bool(before != after)
+    # Their ids are made of the task, the engine and the submission.
+    same = old["engine"] == new["engine"] and old["submission"] == new["submission"]
+    return bool(old["id"] != new["id"]) if same else None
 
 
 def _change(old: float | None, new: float | None) -> dict[str, Any]:
