@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from dataclasses import replace
 from typing import Any
 
 from chainrule_engine.grading import Report
@@ -17,13 +18,14 @@ from chainrule_service.training import Chunk
 _CHUNK_SECONDS, _SHARE = 0.2, 0.05
 
 
-def run(entries: Sequence[Read], state: Mapping[str, Any] | None = None) -> Iterator[Chunk]:
+def run(entries: MutableSequence[Read], state: Mapping[str, Any] | None = None) -> Iterator[Chunk]:
     """Grade the entries of a batch that are left, chunk by chunk; the last chunk has all reports, as staff sees them.
 
     The loss of a step is the share of the points that its submission has lost.
 
     Args:
-        entries: what `read_batch` returned.
+        entries: what `read_batch` returned. Those that are graded let go of the wrong runs of their tasks: a job may
+            have an exercise for each student, and all their runs would be gigabytes.
         state: that of the chunk after which to go on; None begins.
     """
     reports: list[dict[str, Any] | None] = list(state["reports"]) if state else []
@@ -31,6 +33,8 @@ def run(entries: Sequence[Read], state: Mapping[str, Any] | None = None) -> Iter
         before, until = len(reports), time.monotonic() + _CHUNK_SECONDS
         for entry in entries[before:]:
             reports.append(grade_or_fail(entry).to_dict("staff") if isinstance(entry, Entry) else None)
+            if isinstance(entry, Entry):
+                entries[len(reports) - 1] = replace(entry, task=replace(entry.task))  # a copy has what was read alone
             if time.monotonic() > until and len(reports) - before > _SHARE * before:
                 break
         losses = [_lost(report) for report in reports[before:]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -10,6 +11,7 @@ import re
 import sqlite3
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,10 +23,12 @@ from chainrule_engine.rendering import FORMATS
 from chainrule_service import grading, grading_jobs, grading_reading, runner
 from chainrule_service.app import create_app
 from chainrule_service.database import Database, DatabaseUnavailable
+from chainrule_service.grading_fields import GradingBatchRequest
 from chainrule_service.grading_schemas import EXAMPLE
 from chainrule_service.gradings import Gradings
 from chainrule_service.keys import SCOPES, Keys
 from chainrule_service.settings import Settings
+from chainrule_service.task_cache import TaskCache
 from chainrule_service.training import NETWORK_EXAMPLE
 
 PATH = "/v1/gradings"
@@ -839,6 +843,28 @@ def test_a_job_of_gradings_is_checked_as_a_batch_is(call):
     ):
         body = {"type": "grading", "spec": BATCH | change}
         assert call("/v1/jobs", body, 422)["errors"][0]["pointer"].startswith(pointer)
+
+
+def test_a_job_lets_go_of_the_wrong_runs_of_what_it_has_graded(monkeypatch):
+    """Each of 20,000 exercises of 45 nodes would hold some three megabytes until all are graded."""
+    monkeypatch.setattr(grading_reading, "_TASKS", TaskCache(size=0))
+    own = weakref.WeakSet()
+
+    def graded(entry, _one=grading_jobs.grade_or_fail):
+        report = _one(entry)
+        assert entry.task.catalogue
+        own.add(entry.task.catalogue)
+        return report
+
+    monkeypatch.setattr(grading_jobs, "grade_or_fail", graded)
+    bounds = grading_reading.Bounds(Settings(), lambda _: contextlib.nullcontext())
+    items = [submission(f"s-{k}", task=entries(title=f"of its own {k}")) for k in range(6)]
+    read = grading_reading.read_batch(GradingBatchRequest().load({"items": items}), bounds)
+    chunks = list(grading_jobs.run(read))
+    assert len(chunks[-1].result["reports"]) == 6
+    gc.collect()
+    assert len(own) == 0
+    assert all(entry.submission["id"] == f"s-{k}" for k, entry in enumerate(read))
 
 
 def test_a_job_that_is_interrupted_goes_on_where_it_was(queue, monkeypatch):
