@@ -41,7 +41,7 @@ from chainrule_engine.grading.tasks import (
 )
 from chainrule_engine.grading.truth import GraphTruth, Truth, quantity
 from chainrule_engine.graph import describe
-from chainrule_engine.refusals import quote
+from chainrule_engine.refusals import closest, quote
 
 MAX_CHECKS, MAX_GROUPS, MAX_KEYS, MAX_BANDS, MAX_ATTEMPTS = 1_000, 100, 1_000, 20, 100
 #: Enough for anything random.
@@ -200,7 +200,9 @@ class _TaskReader(Reader):
             try:
                 quantity(truth, item, shape=True)
             except KeyError:
-                self.problem(where, f"the task has no quantity {quote(item)}: {what_there_is(truth)}")
+                self.problem(
+                    where, f"the task has no quantity {quote(item)}{_meant(item, truth)}: {what_there_is(truth)}"
+                )
             else:
                 keys.append(item)
         return keys, single
@@ -330,3 +332,20 @@ class _TaskReader(Reader):
             elif first is not None:
                 attempts.append((int(first), level))
         return Feedback(self.word(fields, path, "level", LEVELS, Feedback().level), tuple(attempts))
+
+
+def _meant(key: str, truth: Truth) -> str:
+    """Ask whether another quantity was meant: the same of another member, or another of the same member."""
+    member, dot, path = key.partition(".")
+    if member in truth.members:
+        inside = truth.shape(member)
+        return closest(path, inside) if isinstance(inside, dict) else ""
+    return closest(key, [name + dot + path for name in truth.members if _is_there(name + dot + path, truth)])
+
+
+def _is_there(key: str, truth: Truth) -> bool:
+    try:
+        quantity(truth, key, shape=True)
+    except KeyError:
+        return False
+    return True
