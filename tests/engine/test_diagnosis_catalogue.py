@@ -293,7 +293,7 @@ class TestRanking:
 
 class TestLittleToGoBy:
     def test_zeros_alone_name_no_way_to_build_the_graph(self):
-        # Were tanh made of exp(2·x), with the 2 as self, x would get nothing from a product whose self gets both shares.
+        # Were tanh made of exp(2·x), with the 2 as self, x would get nothing where self gets both shares.
         made = catalogue(
             "n = x1*w1 + x2*w2 + b\no = tanh(n)\nL = o*o + o*n\nL", x1=2.0, x2=0.0, w1=-3.0, w2=1.0, b=6.88
         )

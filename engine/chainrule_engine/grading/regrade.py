@@ -13,8 +13,8 @@ def compare_reports(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
 
     {"score": {"old", "new", "difference"}, "max_score": …, "outcome": {"old", "new"}, "changed": whether the score, the
     outcome or any check differs, "task_changed", "engine_changed", "answers_changed", "checks": [{"id", "title", "old",
-    "new", "difference"}]}; a check that one of the two does not have is null there. Of reports for students, which have no
-    digest of the task, `task_changed` is known where engine and submission are the same, and else null.
+    "new", "difference"}]}; a check that one of the two does not have is null there. Of reports for students, which have
+    no digest of the task, `task_changed` is known where engine and submission are the same, and else null.
     """
     before, after = ({check["id"]: check for check in report["checks"]} for report in (old, new))
     checks = []

@@ -70,7 +70,8 @@ def answers_of(student: object, spec: Spec) -> dict[str, Any]:
     # meanwhile nbgrader would take anything on stderr for an error.
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        return _tried(_answers, student, task.graph, instead={})
+        answers: dict[str, Any] = _tried(_answers, student, task.graph, instead={})
+    return answers
 
 
 def _answers(student: object, graph: Graph | None) -> dict[str, Any]:
