@@ -727,8 +727,6 @@ RELATED = {"inputs": {"a": 2.5, "b": -3.0}, "program": "c = a*b\nd = c + 10\nL =
         ("gradients.b", 93.75, "whole factor"),
         ("gradients.b", 31.25 / 7, "whole factor"),
         ("gradients.b", 0, "not connected"),
-        ("gradients.b", -3.0, "the value, not the gradient"),
-        ("gradients.b", 2.5, "local derivative"),
         ("gradients.b", "31.3", "close, but not to enough digits"),
         ("gradients.b", 31, "close, but not to enough digits"),
         ("values.d", 12.5, "the gradient, not the value"),
@@ -740,6 +738,38 @@ def test_relations(of: str, given: Any, word: str) -> None:
     entry = only({"of": of}, {member: {name: given} if name else given}, graph=RELATED)
     assert word in entry["message"]
     assert entry["score"] == 0
+
+
+def test_relations_are_told_of_numbers_that_are_no_coincidence() -> None:
+    graph = {"inputs": {"a": 2.513, "b": -3.207}, "program": "c = a*b\nL = c*c"}
+    assert (
+        "the value, not the gradient"
+        in only({"of": "gradients.b"}, {"gradients": {"b": -3.207}}, graph=graph)["message"]
+    )
+    assert "local derivative" in only({"of": "gradients.b"}, {"gradients": {"b": 2.513}}, graph=graph)["message"]
+    # By hand: -12 is three times -4, and 1 is the local derivative of any sum.
+    for number in (-4.0, -48, "-4.0", -36.0):
+        assert only({"of": "gradients.c"}, {"gradients": {"c": number}})["message"] == "Not correct."
+    assert only({"of": "gradients.a"}, {"gradients": {"a": 1.0}})["message"] == "Not correct."
+    for number in (-3.0, 2.5):
+        assert only({"of": "gradients.b"}, {"gradients": {"b": number}}, graph=RELATED)["message"] == "Not correct."
+    # There are three points, and so many times a mean is their sum: the first loss is 3·2² = 12.
+    model = {
+        "inputs": 1,
+        "layers": [1],
+        "activation": "linear",
+        "parameters": {"layers": [{"weights": [[0]], "biases": [0]}]},
+    }
+    three = {
+        "model": model,
+        "data": {"inputs": [[1.0]] * 3, "targets": [2.0] * 3},
+        "loss": {"name": "squared_error", "reduction": "sum"},
+        "optimizer": {"name": "sgd", "learning_rate": 0.0},
+        "steps": 1,
+    }
+    for loss, told in ((4.0, True), (36.0, True), (3.0, False), (60.0, False)):
+        entry = only({"of": "loss_history.0"}, {"loss_history": [loss]}, training=three)
+        assert ("whole factor" in entry["message"]) is told
 
 
 @pytest.mark.parametrize("given", [31.25 * 1.7, "NaN", "Infinity", 1e308, 5e-324])

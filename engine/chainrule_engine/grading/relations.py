@@ -10,7 +10,7 @@ from itertools import islice
 from chainrule_engine.diagnosis.precision import count_digits
 from chainrule_engine.grading.answers import Answers, significant_digits
 from chainrule_engine.grading.judging import Element, Judgement
-from chainrule_engine.grading.truth import GraphTruth, Truth
+from chainrule_engine.grading.truth import GraphTruth, TrainingTruth, Truth
 
 #: Two numbers count as equal here when they agree to about so much: numbers on paper have four digits.
 CLOSE = 5e-4
@@ -19,6 +19,9 @@ MAX_FACTOR = 16
 #: Below the level `full` a number is called close that is off by a part of less than this, and written with no more
 #: than so many digits. No finer: what is said of one digit more or less is an oracle, to be asked digit by digit.
 NEAR, FEW_DIGITS = 0.01, 3
+#: What a number with fewer significant digits is besides is a coincidence: 1 is many a local derivative, and -12 is
+#: three times -4.
+TELLING_DIGITS = 3
 #: So many wrong numbers are looked at.
 _LOOKED_AT = 64
 
@@ -65,7 +68,8 @@ def _relations(element: Element, level: str, truth: Truth, text: str | None) -> 
         return
     if is_close(student, -expected):
         yield "the sign is flipped"
-    if isinstance(truth, GraphTruth) and truth.graph.points is None:
+    telling = count_digits(student)[0] >= TELLING_DIGITS
+    if telling and isinstance(truth, GraphTruth) and truth.graph.points is None:
         yield from _mixed_up(student, expected, member, name, truth)
     if is_close(student, 2.0 * expected):
         yield "it is twice what it should be"
@@ -74,7 +78,10 @@ def _relations(element: Element, level: str, truth: Truth, text: str | None) -> 
     for power in range(1, 7):
         if is_close(student, expected * 10.0**power) or is_close(student, expected / 10.0**power):
             yield "the digits are right, and the power of ten is not"
+    points = truth.training.model.points if isinstance(truth, TrainingTruth) else None
     for factor in range(3, MAX_FACTOR + 1):
+        if not telling and factor != points:
+            continue
         if is_close(student, expected * factor) or is_close(student * factor, expected):
             yield "it is off by a whole factor, as a mean is from a sum"
 
