@@ -511,7 +511,10 @@ class Client:
             accept_undetected: names of mistakes that are meant to go unnoticed.
             suggestions: whether to look for better inputs.
         """
-        if not (isinstance(task, Mapping) and ("evaluation" in task or "training" in task)):
+        # What has none of a graph's members is no graph, but may be a task in which a name is misspelt.
+        if not isinstance(task, Mapping) or (
+            not task.keys() & {"evaluation", "training"} and (not task or task.keys() & {"inputs", "nodes", "program"})
+        ):
             task = {"evaluation": {"graph": _graph(task, inputs)}}
         elif inputs:
             raise ValueError("a task has its inputs in its graph; change them there")

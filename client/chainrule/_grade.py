@@ -234,6 +234,15 @@ def words_of(error: Exception) -> str:
     """Return what staff is told of an error; --local does without whatever cannot be reached."""
     if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
         return f"{str(error).partition(': ')[0]}: no service answers there; with --local this command needs none"
+    if isinstance(error, UnprocessableContentError) and error.problem.errors:
+        # Pointers are into what was sent, and people have the file.
+        told = [(each.pointer, each.detail) for each in error.problem.errors]
+        return "; ".join(
+            f"in the task, at #{place.removeprefix('#/task')}: {detail}"
+            if place.startswith("#/task")
+            else f"{place}: {detail}"
+            for place, detail in told
+        )
     return str(error) or type(error).__name__
 
 

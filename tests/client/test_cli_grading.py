@@ -609,7 +609,19 @@ def test_a_task_that_is_none_is_not_publishable(run, files):
     for data in ({}, {"evaluation": {"graph": {"inputs": {}, "program": "y = x"}}}, WEAK | {"checks": 3}):
         status, out, err = run("lint", files("t.json", data), "--local")
         assert (status, out) == (1, b"")
-        assert "#/task" in err
+        assert "in the task, at #" in err
+
+
+def test_a_name_that_is_misspelt_is_pointed_at_in_the_file(run, files):
+    graph = {"inputs": {"x": 3.0}, "program": "y = x*x"}
+    for data, words in (
+        ({"evalution": {"graph": graph}}, "in the task, at #/evalution: unknown field (did you mean evaluation?)"),
+        ({"evaluation": {"grpah": graph}}, "in the task, at #/evaluation/grpah: unknown field (did you mean graph?)"),
+    ):
+        status, _, err = run("lint", files("bad.json", data), "--local")
+        assert status == 1
+        assert err.startswith(words)
+        assert "request id" not in err
     assert run("lint", files("t.json", b"no JSON"), "--local")[0] == 2
 
 

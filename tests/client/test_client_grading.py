@@ -245,10 +245,10 @@ def test_local_and_remote_reports_are_the_same_bytes(tmp_path, client):
     with Server(tmp_path) as server, Client(f"http://127.0.0.1:{server.port}") as remote:
         assert asked(remote) == asked(client)
         # A process of its own runs a job.
-        spec = BODY | {"submissions": [{"answers": BODIES[0]["answers"], "submission": {"id": "of a job"}}]}
+        spec = BODY | {"submissions": [{"answers": BODIES[0]["answers"], "submission": {"id": "of-a-job"}}]}
         job = remote.submit("grading", spec, queue=True).wait(timeout=60)
         assert job.result == client.submit("grading", spec).result
-        assert [record.submission["id"] for record in remote.gradings(submission="of a job")] == ["of a job"]
+        assert [record.submission["id"] for record in remote.gradings(submission="of-a-job")] == ["of-a-job"]
 
 
 def test_reports_need_neither_gunicorn_nor_numba(client):

@@ -177,6 +177,24 @@ def test_nothing_but_an_opaque_id_and_an_attempt_is_kept(given: Any) -> None:
     assert data["submission"] == {"id": None, "attempt": None, "digest": digest(RIGHT)}
 
 
+@pytest.mark.parametrize("rule", ["sum", "all_or_nothing"])
+def test_students_are_not_told_that_a_group_is_right_before_they_see_all_of_it(rule: str) -> None:
+    checks = [
+        {"of": "value", "group": "g"},
+        {"id": "hidden", "of": "gradients.a", "group": "g", "visibility": "after_published"},
+    ]
+    asked = task(*checks, groups=[{"id": "g", "rule": rule}])
+    for gradient, last in ((RIGHT["gradients"]["a"], True), (0.5, False)):
+        report = grade(asked, {"value": RIGHT["value"], "gradients": {"a": gradient}})
+        assert [report.to_dict("student", phase)["groups"][0]["passed"] for phase in ("open", "published")] == [
+            None,
+            last,
+        ]
+        assert report.to_dict("staff")["groups"][0]["passed"] is last
+    wrong = grade(asked, {"value": 0.5, "gradients": {"a": RIGHT["gradients"]["a"]}})
+    assert wrong.to_dict()["groups"][0]["passed"] is False
+
+
 # ------------------------------------------------------------------------------------------- hostile answers
 
 MEMBERS = ["value", "values", "gradients", "jacobian", "loss_history", "parameters", "predictions", "metrics"]

@@ -84,6 +84,12 @@ def _for_students(staff: Mapping[str, Any], phase: str) -> dict[str, Any]:
     if report["withheld"]:
         # Rounded is what all checks come to: of some it could not be whole, and would take from what is right.
         report |= totals(checks, staff["groups"], None)
+        # Whether all is right in a group, a check that is not seen has its say in.
+        unseen = {check.get("group") for check in staff["checks"] if check["id"] not in ids}
+        report["groups"] = [
+            {**group, "passed": None} if group["passed"] and group["id"] in unseen else group
+            for group in report["groups"]
+        ]
     report["mistakes"] = [
         {**mistake, "explains": [name for name in mistake["explains"] if name in ids]}
         for mistake in staff["mistakes"]

@@ -64,11 +64,11 @@ def grade_prairielearn(
 
 
 def _format_errors(view: View, by_name: Mapping[str, str]) -> dict[str, str]:
-    """Put each error at its input; one that is about none, at all of them."""
+    """Put each error at its input; one that is about none, at the first of them."""
     errors: dict[str, list[str]] = {name: [] for name in by_name}
     for place, detail in view.faults:
         at = [name for name, key in by_name.items() if f"{place}/".startswith(f"{pointer(tuple(key.split('.', 1)))}/")]
-        for name in at or by_name:
+        for name in at or list(by_name)[:1]:
             errors[name].append(_safe(detail))
     return {name: "<br>".join(said) for name, said in errors.items() if said}
 
