@@ -17,6 +17,7 @@ from chainrule_engine.errors import InvalidInput
 from chainrule_engine.exercises import examine, generate
 from chainrule_engine.exercises.errors import ExerciseError
 from chainrule_engine.exercises.generation import DEFAULT_OPERATIONS, MAX_NODES
+from chainrule_engine.exercises.numbers import near_kink
 from chainrule_engine.exercises.randomness import SplitMix64
 from chainrule_engine.graph import Graph
 from chainrule_engine.operations import OPERATIONS
@@ -140,6 +141,14 @@ def _check(exercise, *, nodes=8, inputs=3, operations=DEFAULT_OPERATIONS, depth=
     assert all(0.25 <= abs(number) <= 4 and (4 * number).is_integer() for number in graph.inputs.values())
     assert len({abs(number) for number in graph.inputs.values()}) == inputs
     assert _nearest_kink(graph, found.values) >= 0.1
+
+
+@pytest.mark.parametrize("name", ["eq", "ne", "gt", "ge", "lt", "le", "max", "min"])
+def test_a_tie_is_near_from_either_side(name):
+    for x, y in [(2.5, 2.5789), (2.5789, 2.5), (2.5, 2.5)]:
+        assert near_kink(OPERATIONS[name], (x, y))
+    for x, y in [(2.5, 2.65), (2.65, 2.5)]:
+        assert not near_kink(OPERATIONS[name], (x, y))
 
 
 @pytest.mark.slow

@@ -53,10 +53,10 @@ def near_kink(operation: Operation, args: Sequence[float], margin: float = MARGI
 
 def _piece(operation: Operation, args: Sequence[float]) -> tuple[float, ...]:
     # An operation with a kink or a jump is linear on either side: its derivatives tell one side from the other; those
-    # of a comparison are 0, and its value tells.
+    # of a comparison are 0, and its value tells, or, where both sides are unequal, which of the two is larger.
     z = operation.value(*args)
     slopes = tuple(partial(*args, z) for partial in operation.partials)
-    return slopes if any(slopes) else (*slopes, z)
+    return slopes if any(slopes) else (*slopes, z, *[float(args[0] > other) for other in args[1:]])
 
 
 def suits(operation: Operation, args: Sequence[float], result: float, variable: Sequence[bool]) -> bool:
