@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
+from tests.engine.random_exercises import exercise
 
-from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task
+from chainrule_engine.grading import Task, TaskError, canonical, grade, lint, read_task, right_answers
 
 GRAPH = {"inputs": {"a": 2.0, "b": -3.0}, "program": "c = a*b\nL = c*c + a"}
 #: The gradients.
@@ -82,6 +84,27 @@ def test_equal_ids_are_equal_bytes(case: dict[str, Any], of: str) -> None:
         grade(read_task(d), a).to_dict("staff") for d, a in [(data, answers), (turned(data), turned(answers))]
     )
     assert one["staff"]["blame"] is not None or of == "whole"
+    assert one["id"] == other["id"]
+    assert canonical(one) == canonical(other)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_exercise_in_another_order(seed: int) -> None:
+    graph, chance = exercise(seed), random.Random(seed)
+    data = {"evaluation": {"graph": graph}, "feedback": "full"}
+    # Checks are a list: their order is in the digest.
+    data["checks"] = [*read_task(data).to_dict()["checks"], {"of": "gradients", "credit": "prefix"}]
+    right = right_answers(read_task(data))
+    # A gradient that is wrong somewhere, or all of them, cut to some digits.
+    factors = chance.choice([[1.0, 1.0, 2.0, -1.0], [0.5, 3.0], [1.0, 1.0, 1.0, 0.0]])
+    answers = {
+        "value": right["value"],
+        "gradients": {
+            name: float(f"{chance.choice(factors) * number:.4g}") for name, number in right["gradients"].items()
+        },
+    }
+    cases = [(data, answers), (turned(data), turned(answers))]
+    one, other = (grade(read_task(asked), given).to_dict("staff") for asked, given in cases)
     assert one["id"] == other["id"]
     assert canonical(one) == canonical(other)
 

@@ -341,8 +341,11 @@ def follow_through(
 
 def _sorted(graph: Graph) -> Graph:
     """Return the graph with its inputs by name: they have no order on the wire, so that nothing may depend on one."""
-    nodes = Nodes.of(sorted(graph.inputs), list(graph.nodes))
-    return Graph(dict(sorted(graph.inputs.items())), nodes, graph.outputs, graph.single, graph.order, graph.aliases)
+    inputs = dict(sorted(graph.inputs.items()))
+    if list(inputs) == list(graph.inputs):
+        return graph
+    nodes = Nodes.of(inputs, list(graph.nodes))
+    return Graph(inputs, nodes, graph.outputs, graph.single, graph.order, graph.aliases)
 
 
 def _is_close(x: float, y: float) -> bool:
