@@ -123,7 +123,12 @@ def test_a_regrade(client):
     assert isinstance(first, GradingRecord)
     assert (second.id, second.supersedes, second.reason) == (new.id, old.id, "the gradients were not asked for")
     assert (first.id, first.superseded_by, first.score, first.max_score) == (old.id, new.id, 1, 3)
-    batch = client.grade_batch(lenient, [{"answers": RIGHT, "supersedes": old.id}], reason="twice", audience="staff")
+    batch = client.grade_batch(
+        lenient,
+        [{"answers": RIGHT, "submission": {"id": "r-1"}, "supersedes": old.id}],
+        reason="twice",
+        audience="staff",
+    )
     assert batch[0].regrade["reason"] == "twice"
 
 
