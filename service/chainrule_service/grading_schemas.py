@@ -87,12 +87,16 @@ _CHECK = _optional(
         },
         "credit": _words(CREDITS),
         "kink": _words(KINKS),
-        "requires": {"type": "array", "items": _TEXT, "description": "Ids of checks that must be right."},
+        "requires": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "Ids of checks that must be right, which students see no later than this one.",
+        },
         "follow_through": {
             "type": "number",
             "minimum": 0,
             "maximum": 1,
-            "description": "The credit of a number that follows from the student's own wrong ones.",
+            "description": "The credit of a number that follows from the student's own wrong ones, of those that checks ask for.",
         },
         "group": _TEXT,
         "number": _TEXT,
