@@ -96,7 +96,7 @@ _CHECK = _optional(
             "type": "number",
             "minimum": 0,
             "maximum": 1,
-            "description": "The credit of a number that follows from the student's own wrong ones, of those that checks ask for.",
+            "description": "The credit of a number that follows from the wrong ones that the student gave to checks.",
         },
         "group": _TEXT,
         "number": _TEXT,
