@@ -214,19 +214,19 @@ def _access(settings: Settings, store: Store) -> Iterator[Finding]:
         yield Finding("access", "warn", f"metrics are open to all who reach {settings.metrics_host}", remedy)
 
 
-def _port(settings: Settings, _: Store) -> Iterator[Finding]:
+def _port(settings: Settings, store: Store) -> Iterator[Finding]:
     host = settings.host.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, settings.port), family=family).close()
     except OSError as error:
-        yield _who_answers(host, settings.port, error)
+        yield from _who_answers(host, settings.port, error, store.database.file)
     else:
         yield Finding("port", "ok", f"{host} port {settings.port} is free: no server runs there")
 
 
-def _who_answers(host: str, port: int, error: OSError) -> Finding:
-    """Find out who has a port that cannot be listened on."""
+def _who_answers(host: str, port: int, error: OSError, file: Path | None) -> Iterator[Finding]:
+    """Find out who has a port that cannot be listened on, and whether it can be the server of this file."""
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://[{near}]:{port}/readyz" if ":" in near else f"http://{near}:{port}/readyz"
     try:
@@ -234,10 +234,16 @@ def _who_answers(host: str, port: int, error: OSError) -> Finding:
             detail = json.loads(body).get("detail", "")
     except (OSError, ValueError):
         remedy = f"end that program, or choose another port ({PREFIX}PORT)"
-        return Finding("port", "fail", f"{host} port {port} cannot be listened on ({error.strerror})", remedy)
+        yield Finding("port", "fail", f"{host} port {port} cannot be listened on ({error.strerror})", remedy)
+        return
     if status == 200:
-        return Finding("port", "ok", f"the server on {host} port {port} is ready")
-    return Finding("port", "fail", f"the server on {host} port {port} is not ready", detail)
+        yield Finding("port", "ok", f"the server on {host} port {port} is ready")
+    else:
+        yield Finding("port", "fail", f"the server on {host} port {port} is not ready", detail)
+    if file is not None and not file.exists():
+        sentence = f"the server on {host} port {port} is of another deployment: {file} does not exist"
+        remedy = f"call this with the settings that the server has: --data, or {PREFIX}DATA or {PREFIX}DATABASE_URL"
+        yield Finding("port", "warn", sentence, remedy)
 
 
 @contextmanager

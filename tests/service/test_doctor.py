@@ -182,6 +182,19 @@ def test_workers_and_the_queue(environ, database):
 
 
 @pytest.mark.slow
+def test_a_server_of_another_deployment(environ, tmp_path):
+    def doubts(settings):
+        return [found for found in doctor.examine(settings) if (found.check, found.verdict) == ("port", "warn")]
+
+    with Server(tmp_path / "there") as server:
+        environ["CHAINRULE_PORT"] = str(server.port)
+        (finding,) = doubts(environ)
+        assert doubts(environ | {"CHAINRULE_DATA": str(tmp_path / "there")}) == []
+    assert f"{environ['CHAINRULE_DATA']}/{FILE} does not exist" in finding.sentence
+    assert "--data" in finding.remedy
+
+
+@pytest.mark.slow
 def test_the_command_sees_a_running_server(tmp_path):
     def told(*options):
         command = [sys.executable, "-m", "chainrule.cli", "doctor", "--data", str(tmp_path), *options]
