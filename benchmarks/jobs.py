@@ -422,8 +422,10 @@ def celery() -> Iterator[Stack]:
 
     url, queue = os.environ.get("CHAINRULE_TEST_REDIS", REDIS), f"chainrule_benchmark_{secrets.token_hex(6)}"
     with postgresql(CHAINRULE_BROKER_URL=url, CHAINRULE_QUEUE=queue) as stack, redis.Redis.from_url(url) as broker:
-        yield stack
-        broker.delete(*broker.keys(f"*{queue}*"), queue)
+        try:
+            yield stack
+        finally:
+            broker.delete(*broker.keys(f"*{queue}*"), queue)
 
 
 def _drop(server: sql.Engine, name: str) -> None:
