@@ -267,9 +267,10 @@ class Database:
             found = _revision(connection)
         if found != HEAD:
             if not self.is_sqlite or not self._upgrades:
+                what = "there are no tables yet" if found is None else f"the tables are at revision {found}"
+                newer = "" if found is None else ", or a newer chainrule"
                 raise DatabaseUnavailable(
-                    f"the tables are at revision {found}, and this version of chainrule needs {HEAD}: "
-                    "run `chainrule db upgrade`, or a newer chainrule"
+                    f"{what}, and this version of chainrule needs {HEAD}: run `chainrule db upgrade`{newer}"
                 )
             self._migrate(engine)
         self._opened = None if self.file is None else os.stat(self.file)

@@ -60,6 +60,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Silent(WSGIRequestHandler):
+    timeout = 10  # seconds of silence, after which a connection is closed: each holds a thread
+
     def log_message(self, *_: object) -> None:
         """Leave no line for a scrape."""
 

@@ -87,10 +87,21 @@ def _attempt(claim: Claim, store: Store, settings: Settings, work: Callable[[], 
             store.finish(claim, state="failed", failure=failure)
             return "failed"
     except LeaseLost:
-        _log.warning("attempt %s at job %s has lost it to another, or to its end", claim.attempt, claim.id)
+        if (state := _ended_by_others(claim, store)) is not None:
+            return state
+        _log.warning("attempt %s at job %s has lost it to another", claim.attempt, claim.id)
     except DatabaseUnavailable as error:
         _log.warning("attempt %s at job %s is given up, the database being away: %s", claim.attempt, claim.id, error)
     return LOST
+
+
+def _ended_by_others(claim: Claim, store: Store) -> str | None:
+    """Return the state in which the job was ended meanwhile, as at its deadline; None where it goes on elsewhere."""
+    try:
+        job = store.get(claim.id, brief=True)
+    except DatabaseUnavailable:
+        return None
+    return job["state"] if job and job["attempts"] == claim.attempt and job["finished_at"] is not None else None
 
 
 def time_limit(settings: Settings) -> Mapping[str, str]:

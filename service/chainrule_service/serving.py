@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
@@ -80,13 +80,9 @@ def serve(settings: Settings) -> int:
         sys.stdout.write(f"chainrule listens on http://{address}:{port} (its documentation: /docs)\n")
         sys.stdout.flush()
 
-        def at_end() -> None:
-            for socket_ in (listener, *scraped):
-                socket_.close()
-
         children = [Child("gunicorn", web), *_seeing_to_jobs(settings, apart), *_exporter(settings, scraped, apart)]
         looks_after = _upkeep(settings, reports, apart)
-        return Supervisor(settings, reports, looks_after, children, at_end).run()
+        return Supervisor(settings, reports, looks_after, children, lambda: _close([listener, *scraped])).run()
 
 
 def run_job_workers(settings: Settings) -> int:
@@ -102,7 +98,14 @@ def run_job_workers(settings: Settings) -> int:
     _load_kernels()
     with _scraped(settings) as scraped, metrics.counting() if scraped else nullcontext():
         reports, children = Reports(), [*_seeing_to_jobs(settings, scraped), *_exporter(settings, scraped)]
-        return Supervisor(settings, reports, _upkeep(settings, reports, scraped), children).run()
+        return Supervisor(
+            settings, reports, _upkeep(settings, reports, scraped), children, lambda: _close(scraped)
+        ).run()
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
 
 
 def upgrade(settings: Settings) -> None:

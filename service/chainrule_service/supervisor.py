@@ -88,7 +88,8 @@ class Supervisor:
                 self._reports.working(sum(child.works and child.is_steady() for child in self._children))
             elif time.monotonic() > self._ends:
                 self._tell(signal.SIGKILL)
-            self._wait()
+            if self._ends is None or any(child.pid for child in self._children):
+                self._wait()
         self._end_upkeep()
         return 0
 

@@ -39,10 +39,10 @@ WORKERS = "import sys; from chainrule.cli import main; sys.exit(main(['worker', 
 
 
 @contextmanager
-def job_workers(folder, number=1, **environment):
-    """Run `chainrule worker`, and give its process; at the end of the block it is told to end, and does."""
+def job_workers(folder, number=1, *, before="", **environment):
+    """Run `chainrule worker` after some code, and give its process; at the end of the block it is told to, and ends."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKERS, "--data", str(folder), "--job-workers", str(number)],
+        [sys.executable, "-c", before + WORKERS, "--data", str(folder), "--job-workers", str(number)],
         env=ENVIRON | ROOMY_ENVIRONMENT | environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
@@ -241,6 +241,14 @@ def test_a_hangup_replaces_every_process_but_the_supervisor(tmp_path, store):
         check_exact(store, job, undisturbed(spec))
         assert job["attempts"] == 1
         assert server.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_once_all_have_ended_nothing_is_waited_for(tmp_path, store):
+    """With reports this rare it would be waited for them, and for the moment when children are killed."""
+    rare = "from chainrule_service import supervisor\nsupervisor.REPORT_SECONDS = 3600.0\n"
+    with job_workers(tmp_path, before=rare):
+        ended(store, submit(store, network(5)))
 
 
 @pytest.mark.slow
