@@ -32,7 +32,7 @@ def test_the_answers_of_the_benchmark_are_wrong():
     assert catalogue.diagnose(right).explanations == ()
     one = grading.wrong(data, 1, random.Random(1))
     assert catalogue.diagnose(one).explanations
-    assert catalogue.diagnose(grading.spoilt(one)).wrong == tuple(grading.spoilt(one))
+    assert set(catalogue.diagnose(grading.spoilt(one)).wrong) == set(grading.spoilt(one))
     assert grading.in_wire_form(one) == {
         "value": one["value"],
         "gradients": {name: one[f"gradients.{name}"] for name in data["inputs"]},

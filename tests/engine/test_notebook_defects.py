@@ -225,11 +225,14 @@ print([leaf.grad.hex() for leaf in leaves])
 
 
 def test_b9_the_bits_are_the_same_in_every_process() -> None:
-    # A set of nodes is ordered by their addresses, which the padding moves and a process changes.
-    found = {
-        name: {in_a_process(ORDERED.format(name, 97 * i), seed=str(i)).stdout for i in range(6)}
-        for name in ("Theirs", "Ours")
-    }
+    # A set of nodes is ordered by their addresses, which the padding moves and a process changes: by chance.
+    found: dict[str, set[str]] = {"Theirs": set(), "Ours": set()}
+    for i in range(60):
+        for name, bits in found.items():
+            if i < 6 or name == "Theirs":
+                bits.add(in_a_process(ORDERED.format(name, 97 * i), seed=str(i)).stdout)
+        if i >= 5 and len(found["Theirs"]) > 1:
+            break
     assert "" not in found["Theirs"] | found["Ours"]
     assert len(found["Theirs"]) > 1
     assert len(found["Ours"]) == 1
