@@ -75,9 +75,14 @@ class OwnPostgreSQL:
         """Start it, and wait until it answers."""
         command = [self._programs / "postgres", "-D", self._folder, *self._options]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._folder, **self._user)  # type: ignore[call-overload]
-        engine = sql.create_engine(self.url)
-        until(lambda: _answers(engine), "PostgreSQL answers")
-        engine.dispose()
+        engine = sql.create_engine(self.url, connect_args={"connect_timeout": 5})
+        try:
+            until(lambda: _answers(engine), "PostgreSQL answers")
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            engine.dispose()
 
     def stop(self) -> None:
         """Stop it at once."""

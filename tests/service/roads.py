@@ -12,12 +12,13 @@ class Road:
 
     def __init__(self, host, port):
         self.there, self.port = (host, port), 0
+        self._lock = threading.Lock()
         self.open()
 
     def open(self):
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
-        self._ends = []
+        self._is_cut, self._ends = False, []
         self._silent = threading.Event()
         self._swallowed = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
@@ -25,6 +26,8 @@ class Road:
 
     def cut(self):
         """Cut all connections, and take no more."""
+        with self._lock:
+            self._is_cut = True  # what `_accept` is opening now it closes itself
         for end in [self._listener, *self._ends]:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -37,11 +40,20 @@ class Road:
         with suppress(OSError):  # it is cut
             while True:
                 here, _ = self._listener.accept()
-                there = socket.create_connection(self.there)
-                self._ends += [here, there]
-                for ends in ((here, there), (there, here)):
-                    self._threads.append(threading.Thread(target=self._carry, args=ends))
-                    self._threads[-1].start()
+                try:
+                    there = socket.create_connection(self.there)
+                except OSError:
+                    here.close()
+                    raise
+                with self._lock:
+                    if self._is_cut:
+                        here.close()
+                        there.close()
+                        return
+                    self._ends += [here, there]
+                    for ends in ((here, there), (there, here)):
+                        self._threads.append(threading.Thread(target=self._carry, args=ends))
+                        self._threads[-1].start()
 
     def fall_silent(self, seconds=60):
         """Take what is sent and carry none of it from now on; return when somebody waits for an answer in vain."""

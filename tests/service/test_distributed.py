@@ -34,14 +34,14 @@ from tests.service.queued import (
     worker_of,
 )
 from tests.service.roads import Road
-from tests.service.servers import AWAY, ENVIRON, Server, check_refusal
+from tests.service.servers import AWAY, ENVIRON, Server
 
 from chainrule_service import job_worker
 from chainrule_service.distributed import PATIENCE, Bell
 from chainrule_service.settings import Settings, SettingsError
 from chainrule_service.store import worker_name
 
-#: A database of Redis that tests may empty, and RabbitMQ.
+#: A database of Redis, and RabbitMQ; each test has a queue of its own there.
 REDIS = os.environ.get("CHAINRULE_TEST_REDIS", "redis://127.0.0.1:6379/7")
 RABBITMQ = os.environ.get("CHAINRULE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
 LEASE = 2
@@ -336,7 +336,8 @@ def test_nobody_rings_again_while_a_message_waits(on_broker, broker_url):
 def test_the_broker_is_emptied_while_50_jobs_wait(setting):
     ids = [setting.submit(network(100, batch_seed=n)) for n in range(50)]
     with redis.Redis.from_url(REDIS) as client:
-        client.flushdb()
+        kept = client.keys(f"*{setting.settings.queue}*")  # the database may hold what other tests have sent
+        assert client.delete(*kept)
     with setting.workers(2):
         assert [ended(setting.store, job_id)["state"] for job_id in ids] == ["succeeded"] * 50
 
@@ -432,8 +433,7 @@ def test_the_broker_is_away_for_20_seconds(broker, on_broker, tmp_path):
             while (passed := time.monotonic() - began) < AWAY:
                 answer = send(network(100, batch_seed=int(passed)))
                 assert time.monotonic() - began - passed < 2 * PATIENCE + 1
-                if not answer.ok:
-                    check_refusal(answer)
+                assert answer.status_code == 202, answer.text
                 assert requests.get(f"{url}/readyz", timeout=60).status_code == 503
                 assert requests.get(f"{url}/livez", timeout=60).ok
                 time.sleep(0.5)
