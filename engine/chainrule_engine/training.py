@@ -293,8 +293,11 @@ class Training:
         compiled = self._find_compiled() if left > 0 and state.stop_reason is None else None
         while left > 0 and state.stop_reason is None:
             taken = self._take(compiled, state, left) if compiled else Records.of([self._step(state)])
-            records.extend(taken)
             left -= len(taken)
+            if records:
+                records.extend(taken)
+            else:
+                records = taken
         if state.step == self.steps and state.stop_reason is None:
             state.stop_reason = "completed"
         state.records.extend(records)
@@ -363,7 +366,8 @@ class Training:
         state.step += taken
         state.stop_reason = done.stop_reason
         metrics = {"accuracy": done.accuracies} if accuracy else {}
-        return Records(range(first, state.step), done.losses, rates[:taken].tolist(), metrics)
+        used = [self._rate] * taken if isinstance(self._rate, float) else rates[:taken].tolist()
+        return Records(range(first, state.step), done.losses, used, metrics)
 
     # ------------------------------------------------------------------------------------------------ in plain Python
 

@@ -237,7 +237,7 @@ class Run:
         updated = taken > (reason != 0)
         return Steps(
             losses[:taken].tolist(),
-            accuracies[:taken].tolist(),
+            accuracies[:taken].tolist() if measuring else [],
             numbers[places].tolist(),
             gradient[places].tolist() if updated else gradients,
             [kept[places].tolist() for kept in remembered],
