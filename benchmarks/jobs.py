@@ -328,7 +328,7 @@ def _at_95(what: str, samples: Sequence[float], target: float | None = None) -> 
 
 def _long() -> dict[str, Any]:
     """Return a training of 10,501 parameters that goes on for half a minute on a fast machine."""
-    model = NETWORK_EXAMPLE["model"] | {"layers": [100, 100, 1]}  # type: ignore[operator]
+    model = NETWORK_EXAMPLE["model"] | {"layers": [100, 100, 1]}  # type: ignore[operator]  # an object
     return NETWORK_EXAMPLE | {"model": model, "steps": 3_000_000, "metrics": []}
 
 

@@ -245,7 +245,7 @@ def _decoder(mark: Any) -> json.JSONDecoder:
         if len(mapping) == len(pairs):
             return mapping
         seen: set[str] = set()
-        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # None
         told = f"the name {double[:20]!r} appears twice in one object"
         return mark(f"the key {_short(double)!r} appears more than once in this object", double, told=told)
 

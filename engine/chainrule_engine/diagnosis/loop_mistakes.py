@@ -220,7 +220,7 @@ _TABLE = (
         "the learning rate is off by a power of ten",
         "The updates seem to be too large or too small by a power of ten: look at the learning rate.",
         tuple(
-            Changes(rates=lambda rate, step, steps, factor=factor: rate * factor)  # type: ignore[misc]
+            Changes(rates=lambda rate, step, steps, factor=factor: rate * factor)  # type: ignore[misc]  # a default
             for factor in (0.1, 10.0, 0.01, 100.0)
         ),
     ),

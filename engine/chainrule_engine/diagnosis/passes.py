@@ -43,7 +43,7 @@ def run_assigning(slots: Sequence[int], rules: Rules, gradients: list[float], as
         if rule.__class__ is tuple:
             shares: Sequence[tuple[int, float]] = [(target, local * upstream) for target, local in rule]
         else:
-            shares = rule(gradients, upstream)  # type: ignore[operator]
+            shares = rule(gradients, upstream)  # type: ignore[operator]  # no edges
         if assigns[slot]:
             for target, contribution in shares:
                 gradients[target] = contribution
