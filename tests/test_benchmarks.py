@@ -39,8 +39,8 @@ def test_the_kernel_that_rounds_once_rounds_otherwise():
     rng = np.random.default_rng(0)
     a, b = rng.uniform(-1, 1, 64 * 32), rng.uniform(-1, 1, 64 * 128)
     sums = np.zeros((2, 32 * 128))
-    for kernel, c in zip((products.add_products, rounding.fused()), sums, strict=True):
-        kernel(products.ZERO, 0, c, 0, 128, 32, a, 0, 64, 1, b, 0, 128, 64, 128)
+    for kernel, c in zip((products.on_arrays(products.add_products), rounding.fused()), sums, strict=True):
+        kernel(products.ZERO, a, c, 128, 32, a, 64, 1, b, 128, 64, 128)
     assert np.allclose(*sums, rtol=1e-9)
     assert (sums[0] != sums[1]).any()
 

@@ -83,32 +83,35 @@ class StepRecord(NamedTuple):
 
 
 class Records(Sequence[StepRecord]):
-    """What happened at many steps, in columns: a thousand steps may take a millisecond, and their records no more."""
+    """What happened at steps that follow one another, in columns: a thousand may take less than a millisecond.
+
+    first   the number of the first step
+    """
 
     def __init__(
         self,
-        steps: Iterable[int] = (),
+        first: int = 0,
         losses: Iterable[float] = (),
         learning_rates: Iterable[float] = (),
         metrics: Mapping[str, Iterable[float]] | None = None,
     ) -> None:
-        self.steps, self.losses, self.learning_rates = list(steps), list(losses), list(learning_rates)
+        self.first, self.losses, self.learning_rates = first, list(losses), list(learning_rates)
         self.metrics = {name: list(numbers) for name, numbers in (metrics or {}).items()}
 
     @classmethod
     def of(cls, records: Iterable[StepRecord]) -> Records:
-        """Put single records together; all have the same metrics."""
+        """Put the records of steps that follow one another together; all have the same metrics."""
         records = list(records)
         names = records[0].metrics if records else ()
         return cls(
-            [record.step for record in records],
+            records[0].step if records else 0,
             [record.loss for record in records],
             [record.learning_rate for record in records],
             {name: [record.metrics[name] for record in records] for name in names},
         )
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.losses)
 
     @overload
     def __getitem__(self, place: int) -> StepRecord: ...
@@ -117,8 +120,9 @@ class Records(Sequence[StepRecord]):
     def __getitem__(self, place: int | slice) -> StepRecord | list[StepRecord]:
         if isinstance(place, slice):
             return [self[k] for k in range(*place.indices(len(self)))]
+        step = self.first + range(len(self))[place]
         metrics = {name: numbers[place] for name, numbers in self.metrics.items()}
-        return StepRecord(self.steps[place], self.losses[place], self.learning_rates[place], metrics)
+        return StepRecord(step, self.losses[place], self.learning_rates[place], metrics)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -136,7 +140,8 @@ class Records(Sequence[StepRecord]):
 
     def extend(self, others: Records) -> None:
         """Append the records of the steps that follow."""
-        self.steps += others.steps
+        if not self:
+            self.first = others.first
         self.losses += others.losses
         self.learning_rates += others.learning_rates
         for name, numbers in others.metrics.items():
@@ -367,7 +372,7 @@ class Training:
         state.stop_reason = done.stop_reason
         metrics = {"accuracy": done.accuracies} if accuracy else {}
         used = [self._rate] * taken if isinstance(self._rate, float) else rates[:taken].tolist()
-        return Records(range(first, state.step), done.losses, used, metrics)
+        return Records(first, done.losses, used, metrics)
 
     # ------------------------------------------------------------------------------------------------ in plain Python
 

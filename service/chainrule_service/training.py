@@ -286,7 +286,7 @@ def run(training: Training, state: Mapping[str, Any] | None = None, history: His
     now = training.start() if state is None else TrainingState.from_dict(state)
     if history is not None:
         # The result has no learning rates, so they are not kept.
-        now.records = Records(range(now.step), history.losses, [], history.metrics)
+        now.records = Records(0, history.losses, [], history.metrics)
     steps = max(1, _FIRST_CHUNK * training.steps // training.cost)
     while True:
         began = time.monotonic()

@@ -22,6 +22,7 @@ from chainrule_engine.graph import Graph
 from chainrule_engine.losses import LOSSES
 from chainrule_engine.nn import ACTIVATIONS
 from chainrule_engine.operations import CODES, OPERATIONS
+from chainrule_engine.schedule import LANES
 from chainrule_engine.training import Training, TrainingState, train
 
 pytestmark = pytest.mark.skipif(not acceleration.load(compiling=True), reason="needs Numba")
@@ -257,13 +258,13 @@ def computed_together() -> tuple[Any, Any]:
     """Return the codes, and what computes values from x on to z, and derivatives to x."""
     import numba  # the tests run without it too
 
-    from chainrule_engine.compiled import table
+    from chainrule_engine.compiled import lanes, table
 
-    run_both = table.run_both
+    run_both, pointer = table.run_both, lanes.pointer
 
     @numba.njit
-    def both(code: int, x: Any, z: Any) -> None:
-        run_both(code, x.ctypes.data, z.ctypes.data, x.size)
+    def both(code: int, x: Any, z: Any, by_lanes: int) -> None:
+        run_both(code, pointer(x), pointer(z), by_lanes, x.size)
 
     return table.COMPUTED_TOGETHER, both
 
@@ -278,7 +279,7 @@ def test_a_value_and_its_derivative_computed_together_are_those_of_the_table(num
         operation = list(OPERATIONS.values())[code]
         x = np.array(numbers)
         z = np.empty_like(x)
-        both(code, x, z)
+        both(code, x, z, x.size // LANES * LANES)
         values = [operation.value(number) for number in numbers]
         assert exact(z.tolist()) == exact(values)
         partials = [operation.partials[0](*pair) for pair in zip(numbers, values, strict=True)]
@@ -355,6 +356,7 @@ def test_classes_that_no_point_is_of_take_no_room() -> None:
 def test_sums_of_products_in_rows_of_whole_and_half_vectors(start: str, size: int) -> None:
     from chainrule_engine.compiled import products
 
+    add_products = products.on_arrays(products.add_products)
     rng = np.random.default_rng(size)
     for rows in range(1, 10):
         count = 5
@@ -364,9 +366,10 @@ def test_sums_of_products_in_rows_of_whole_and_half_vectors(start: str, size: in
         wanted[:, :size] = first
         for k in range(count):
             wanted[:, :size] = wanted[:, :size] + a[:, k : k + 1] * b[k]
-        products.add_products(
-            getattr(products, start), count, c.reshape(-1), 0, size + 3, rows, a.reshape(-1), 0, count + 1, 1,
-            b.reshape(-1), 0, size, count, size,
+        flat = a.reshape(-1)
+        add_products(
+            getattr(products, start), flat[count:], c.reshape(-1), size + 3, rows, flat, count + 1, 1,
+            b.reshape(-1), size, count, size,
         )  # fmt: skip
         assert c.tolist() == wanted.tolist()
 

@@ -1,8 +1,11 @@
 """The two passes of a training over a block of points: the operations of a `Schedule`, as rows of whole numbers.
 
-All numbers of a block stand in one flat array: row r at r times the block's size, and rows that hold data, which have
-the last numbers, behind the others. A block's size is a multiple of HALF; what stands in the lanes behind the last
-point is computed along, and never enters a sum.
+All numbers of a block stand side by side: row r at r times the block's size, and rows that hold data, which have the
+last numbers, behind the others. A block's size is a multiple of HALF; what stands in the lanes behind the last point is
+computed along, and never enters a sum.
+
+A pass over few points takes as long as it takes to get from one operation to the next. So what an operation does is a
+function of its own, to which pointers are handed over and no arrays.
 """
 
 from __future__ import annotations
@@ -11,8 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from chainrule_engine.compiled.lanes import get, put
-from chainrule_engine.compiled.products import GIVEN, STANDING, ZERO, add_products, inner
+from chainrule_engine.compiled.lanes import (
+    at,
+    get,
+    get_half,
+    get_lanes,
+    plus,
+    put,
+    put_columns,
+    put_lanes,
+    same,
+    same_half,
+    times,
+)
+from chainrule_engine.compiled.products import GIVEN, STANDING, ZERO, add_products, called, inner
 from chainrule_engine.compiled.table import (
     CONSTANT,
     NUMBER,
@@ -23,10 +38,15 @@ from chainrule_engine.compiled.table import (
     run_partials,
     run_values,
 )
+from chainrule_engine.schedule import HALF, LANES
 
 Array = Any
+Pointer = Any
 
 WIDE, TOGETHER, DENSE, COPIED, PULL_WEIGHTS, PULL_INPUTS, CLEARED = range(3, 10)  # after CONSTANT, OPERAND, COMPUTED
+
+#: Whole numbers of an operation, and of a layer's weights.
+OPERATION, WEIGHTS = 10, 5
 
 
 @inlined
@@ -36,201 +56,250 @@ def _at(row: int, rows: int, size: int, data: int) -> Any:
 
 
 @inner
-def fill(numbers: Array, first: int, size: int, number: float) -> None:
-    """Write one number to `size` places from the first on."""
-    for p in range(size):
-        put(numbers, first, p, number)
+def fill(p: Pointer, size: int, number: float) -> None:
+    """Write one number to `size` places, a multiple of HALF."""
+    for i in range(0, size, HALF):
+        put_lanes(p, i, same_half(number))
 
 
 @inner
-def run_forward(operations: Array, weights: Array, v: Array, numbers: Array, rows: int, size: int, data: int) -> None:
+def copy(source: Pointer, to: Pointer, size: int) -> None:
+    """Write `size` numbers, a multiple of HALF, to where others stand."""
+    for i in range(0, size, HALF):
+        put_lanes(to, i, get_half(source, i))
+
+
+@called
+def run_forward(
+    operations: Pointer, count: int, weights: Pointer, v: Pointer, numbers: Pointer, rows: int, size: int, data: int
+) -> None:
     """Compute the rows of a block in v: `size` numbers each, and the data's from the place `data` on."""
-    for i in range(operations.shape[0]):
-        kind, t = operations[i, 0], operations[i, 3]
+    by_lanes = size % LANES == 0
+    for i in range(count):
+        operation = at(operations, i * OPERATION)
+        kind, t = get(operation, 0), at(v, get(operation, 3) * size)
+        x = at(v, _at(get(operation, 4), rows, size, data))
         if kind == DENSE:
-            w = operations[i, 1]
-            units, inputs, first = weights[w, 0], weights[w, 1], weights[w, 2]
-            per_unit, per_input = weights[w, 3], weights[w, 4]
-            x = _at(operations[i, 4], rows, size, data)
+            w = at(weights, get(operation, 1) * WEIGHTS)
+            units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
+            first = at(numbers, get(w, 2))
             add_products(
-                GIVEN, first + inputs * per_input,
-                v, t * size, size, units,
-                numbers, first, per_unit, per_input,
-                v, x, size, inputs, size,
-            )  # fmt: skip
+                GIVEN, at(first, inputs * per_input), t, size, units, first, per_unit, per_input, x, size, inputs, size
+            )
+        elif kind == WIDE:
+            run = get(operation, 2) * size
+            y = at(v, _at(get(operation, 5), rows, size, data))
+            w = at(v, _at(get(operation, 6), rows, size, data))
+            run_values(get(operation, 1), x, y, w, t, run if by_lanes else 0, run)
+        elif kind == TOGETHER:
+            run = get(operation, 2) * size
+            run_both(get(operation, 1), x, t, run // LANES * LANES, run)
         else:
-            a = _at(operations[i, 4], rows, size, data)
-            if kind == WIDE:
-                b, c = _at(operations[i, 5], rows, size, data), _at(operations[i, 6], rows, size, data)
-                v_0 = v.ctypes.data
-                run_values(
-                    operations[i, 1], v_0 + 8 * a, v_0 + 8 * b, v_0 + 8 * c, v_0 + 8 * t * size, operations[i, 2] * size
-                )
-            elif kind == TOGETHER:
-                v_0 = v.ctypes.data
-                run_both(operations[i, 1], v_0 + 8 * a, v_0 + 8 * t * size, operations[i, 2] * size)
-            else:
-                for p in range(size):
-                    put(v, t * size, p, get(v, a, p))
+            copy(x, t, size)
 
 
-@inner
-def _add_products_of_rows(g: Array, source: int, to: int, factors: Array, at: int, size: int, first: bool) -> None:
-    if first:
-        for p in range(size):
-            put(g, to, p, 0.0 + get(g, source, p) * get(factors, at, p))
+def _adding(lanes: int, get_some: Any, same: Any) -> tuple[Any, Any]:
+    """Return what adds a row times a row, and a row times a number, to a row of gradients, so many numbers at once."""
+
+    @inner
+    def add_products_of_rows(source: Pointer, factors: Pointer, to: Pointer, size: int, first: bool) -> None:
+        if first:
+            for i in range(0, size, lanes):
+                put_lanes(to, i, plus(same(0.0), times(get_some(source, i), get_some(factors, i))))
+        else:
+            for i in range(0, size, lanes):
+                put_lanes(to, i, plus(get_some(to, i), times(get_some(source, i), get_some(factors, i))))
+
+    @inner
+    def add_constant_product(source: Pointer, factor: float, to: Pointer, size: int, first: bool) -> None:
+        factors = same(factor)
+        if first:
+            for i in range(0, size, lanes):
+                put_lanes(to, i, plus(same(0.0), times(get_some(source, i), factors)))
+        else:
+            for i in range(0, size, lanes):
+                put_lanes(to, i, plus(get_some(to, i), times(get_some(source, i), factors)))
+
+    return add_products_of_rows, add_constant_product
+
+
+_add_rows_by_lanes, _add_constant_by_lanes = _adding(LANES, get_lanes, same)
+_add_rows_by_half, _add_constant_by_half = _adding(HALF, get_half, same_half)
+
+
+@called
+def _add_products_of_rows(source: Pointer, factors: Pointer, to: Pointer, size: int, first: bool) -> None:
+    if size % LANES == 0:
+        _add_rows_by_lanes(source, factors, to, size, first)
     else:
-        for p in range(size):
-            put(g, to, p, get(g, to, p) + get(g, source, p) * get(factors, at, p))
+        _add_rows_by_half(source, factors, to, size, first)
 
 
-@inner
-def _add_constant_product(g: Array, source: int, to: int, factor: float, size: int, first: bool) -> None:
-    if first:
-        for p in range(size):
-            put(g, to, p, 0.0 + get(g, source, p) * factor)
+@called
+def _add_constant_product(source: Pointer, factor: float, to: Pointer, size: int, first: bool) -> None:
+    if size % LANES == 0:
+        _add_constant_by_lanes(source, factor, to, size, first)
     else:
-        for p in range(size):
-            put(g, to, p, get(g, to, p) + get(g, source, p) * factor)
+        _add_constant_by_half(source, factor, to, size, first)
 
 
-@inner
-def _add_where_reached(g: Array, source: int, to: int, factors: Array, at: int, size: int, selective: bool) -> None:
-    for p in range(size):
-        upstream, factor = get(g, source, p), get(factors, at, p)
+@called
+def _add_where_reached(source: Pointer, factors: Pointer, to: Pointer, size: int, selective: bool) -> None:
+    for i in range(size):
+        upstream, factor = get(source, i), get(factors, i)
         # -0.0 says that nothing has come, and adding it changes nothing; what has come is never -0.0.
         none = (upstream == 0.0 and np.signbit(upstream)) or (selective and factor == 0.0)
-        put(g, to, p, get(g, to, p) + (-0.0 if none else 0.0 + upstream * factor))
+        put(to, i, get(to, i) + (-0.0 if none else 0.0 + upstream * factor))
 
 
 @inner
-def _transpose(v: Array, first: int, row: int, rows: int, points: int, out: Array, width: int, last: float) -> None:
-    """Write out[p, r] = row r at point p, for rows side by side; then one column of `last`, and 0.0 to the width."""
-    for p in range(points):
-        for r in range(rows):
-            put(out, p * width, r, get(v, first + p, r * row))
-        put(out, p * width, rows, last) if rows < width else None
-        for r in range(rows + 1, width):
-            put(out, p * width, r, 0.0)
+def _row(x: Pointer, row: int, r: int, rows: int, behind: Pointer, zeros: Pointer) -> Any:
+    return at(x, r * row) if r < rows else (behind if r == rows else zeros)
 
 
-@inner
+@called
+def _transpose(
+    x: Pointer, row: int, rows: int, points: int, out: Pointer, width: int, behind: Pointer, zeros: Pointer
+) -> None:
+    """Write out[p, r] = x[r, p] for rows at a distance of `row`; then one column like a row elsewhere, and 0.0.
+
+    row, width   multiples of HALF; so many points are written that they are one too
+    """
+    r = 0
+    while r < width:
+        x_0, x_1 = _row(x, row, r, rows, behind, zeros), _row(x, row, r + 1, rows, behind, zeros)
+        x_2, x_3 = _row(x, row, r + 2, rows, behind, zeros), _row(x, row, r + 3, rows, behind, zeros)
+        if r + LANES <= width:
+            # What will be read as LANES is written as LANES: the processor hands on no two writes to one read.
+            x_4, x_5 = _row(x, row, r + 4, rows, behind, zeros), _row(x, row, r + 5, rows, behind, zeros)
+            x_6, x_7 = _row(x, row, r + 6, rows, behind, zeros), _row(x, row, r + 7, rows, behind, zeros)
+            for p in range(0, points, HALF):
+                four = get_half(x_0, p), get_half(x_1, p), get_half(x_2, p), get_half(x_3, p)
+                more = get_half(x_4, p), get_half(x_5, p), get_half(x_6, p), get_half(x_7, p)
+                put_columns(at(out, r), p * width, width, four + more)
+            r += LANES
+        else:
+            for p in range(0, points, HALF):
+                four = get_half(x_0, p), get_half(x_1, p), get_half(x_2, p), get_half(x_3, p)
+                put_columns(at(out, r), p * width, width, four)
+            r += HALF
+
+
+@called
+def _pull_weights(
+    w: Pointer, x: Pointer, g: Pointer, totals: Pointer, size: int, points: int, turned: Pointer, ones: Pointer
+) -> None:
+    """Add to the totals of a layer's weights and biases: x are its inputs' rows, g the gradients of its sums.
+
+    ones   as many as a row has, and as many 0.0
+    """
+    units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
+    first, last, zeros = at(totals, get(w, 2)), points - 1, at(ones, size)
+    if per_unit == 1:
+        _transpose(g, size, units, points, turned, per_input, zeros, zeros)
+        b = at(turned, last * per_input)
+        add_products(STANDING, x, first, per_input, inputs, at(x, last), size, -1, b, -per_input, points, per_input)
+        bias = at(first, inputs * per_input)
+        add_products(STANDING, ones, bias, 0, 1, ones, 0, 0, b, -per_input, points, per_input)
+    else:
+        _transpose(x, size, inputs, points, turned, per_unit, ones, zeros)
+        b = at(turned, last * per_unit)
+        add_products(STANDING, g, first, per_unit, units, at(g, last), size, -1, b, -per_unit, points, per_unit)
+
+
+@called
 def run_backward(
-    operations: Array,
-    weights: Array,
-    v: Array,
-    g: Array,
-    numbers: Array,
-    totals: Array,
+    operations: Pointer,
+    count: int,
+    weights: Pointer,
+    v: Pointer,
+    g: Pointer,
+    numbers: Pointer,
+    totals: Pointer,
     rows: int,
     size: int,
     data: int,
     points: int,
     masked: bool,
-    local: Array,
-    turned: Array,
-    ones: Array,
+    local: Pointer,
+    turned: Pointer,
+    ones: Pointer,
 ) -> None:
     """Compute the rows of gradients in g from that of the loss, and add to the totals of the weights.
 
     points   those of the block; behind them in each row come lanes that do not count
     masked   whether -0.0 in g says that no gradient has come
-    local, turned   room for the widest operation's partials, and for a row of weights at each point; ones: a 1.0
+    local, turned   room for the widest operation's partials, and for a row of weights at each point
+    ones   as many as a row has, and as many 0.0
     """
-    for i in range(operations.shape[0]):
-        kind, key, count = operations[i, 0], operations[i, 1], operations[i, 2]
-        source, to = operations[i, 3] * size, operations[i, 4] * size
+    by_lanes = size % LANES == 0
+    for i in range(count):
+        operation = at(operations, i * OPERATION)
+        kind, key = get(operation, 0), get(operation, 1)
+        source, to = at(g, get(operation, 3) * size), at(g, get(operation, 4) * size)
         if kind < WIDE:
-            first = operations[i, 9] != 0
-            run = count * size
+            run, first = get(operation, 2) * size, get(operation, 9) != 0
             if kind == CONSTANT and not masked:
-                _add_constant_product(g, source, to, NUMBER[key], run, first)
+                _add_constant_product(source, NUMBER[key], to, run, first)
                 continue
-            factors, at = local, 0
+            factors = local
             if kind == OPERAND:
-                factors, at = v, _at(operations[i, 5], rows, size, data)
+                factors = at(v, _at(get(operation, 5), rows, size, data))
             elif kind == CONSTANT:
-                fill(local, 0, run, NUMBER[key])
+                fill(local, run, NUMBER[key])
             else:
-                a, b = _at(operations[i, 5], rows, size, data), _at(operations[i, 6], rows, size, data)
-                c, t = _at(operations[i, 7], rows, size, data), _at(operations[i, 8], rows, size, data)
-                v_0 = v.ctypes.data
-                run_partials(key, v_0 + 8 * a, v_0 + 8 * b, v_0 + 8 * c, v_0 + 8 * t, local.ctypes.data, run)
+                x = at(v, _at(get(operation, 5), rows, size, data))
+                y = at(v, _at(get(operation, 6), rows, size, data))
+                w = at(v, _at(get(operation, 7), rows, size, data))
+                z = at(v, _at(get(operation, 8), rows, size, data))
+                run_partials(key, x, y, w, z, local, run if by_lanes else 0, run)
             if masked:
-                _add_where_reached(g, source, to, factors, at, run, SELECTIVE[key // 3])
+                _add_where_reached(source, factors, to, run, SELECTIVE[key // 3])
             else:
-                _add_products_of_rows(g, source, to, factors, at, run, first)
+                _add_products_of_rows(source, factors, to, run, first)
         elif kind == PULL_WEIGHTS:
-            units, inputs, first_weight = weights[key, 0], weights[key, 1], weights[key, 2]
-            per_unit, per_input = weights[key, 3], weights[key, 4]
-            x = _at(operations[i, 4], rows, size, data)
-            if per_unit == 1:
-                _transpose(g, source, size, units, points, turned, per_input, 0.0)
-                b_first = (points - 1) * per_input
-                add_products(
-                    STANDING, 0,
-                    totals, first_weight, per_input, inputs,
-                    v, x + points - 1, size, -1,
-                    turned, b_first, -per_input, points, per_input,
-                )  # fmt: skip
-                add_products(
-                    STANDING, 0,
-                    totals, first_weight + inputs * per_input, 0, 1,
-                    ones, 0, 0, 0,
-                    turned, b_first, -per_input, points, per_input,
-                )  # fmt: skip
-            else:
-                _transpose(v, x, size, inputs, points, turned, per_unit, 1.0)
-                add_products(
-                    STANDING, 0,
-                    totals, first_weight, per_unit, units,
-                    g, source + points - 1, size, -1,
-                    turned, (points - 1) * per_unit, -per_unit, points, per_unit,
-                )  # fmt: skip
+            x = at(v, _at(get(operation, 4), rows, size, data))
+            _pull_weights(at(weights, key * WEIGHTS), x, source, totals, size, points, turned, ones)
         elif kind == PULL_INPUTS:
-            units, inputs, first_weight = weights[key, 0], weights[key, 1], weights[key, 2]
-            per_unit, per_input = weights[key, 3], weights[key, 4]
-            add_products(
-                ZERO if operations[i, 9] != 0 else STANDING, 0,
-                g, to, size, inputs,
-                numbers, first_weight + (units - 1) * per_unit, per_input, -per_unit,
-                g, source + (units - 1) * size, -size, units, size,
-            )  # fmt: skip
+            w = at(weights, key * WEIGHTS)
+            units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
+            start, last = ZERO if get(operation, 9) != 0 else STANDING, units - 1
+            a, b = at(numbers, get(w, 2) + last * per_unit), at(source, last * size)
+            add_products(start, a, to, size, inputs, a, per_input, -per_unit, b, -size, units, size)
         elif kind == CLEARED:
-            fill(g, to, size, 0.0)
+            fill(to, size, 0.0)
         else:
-            for p in range(size):
-                put(g, to, p, get(g, source, p))
+            copy(source, to, size)
 
 
 @inner
-def fill_rows(spread: Array, numbers: Array, v: Array, size: int) -> None:
+def fill_rows(spread: Pointer, count: int, numbers: Pointer, v: Pointer, size: int) -> None:
     """Fill the rows of the numbers that are the same at every point."""
-    for k in range(spread.shape[0]):
-        fill(v, spread[k, 0] * size, size, numbers[spread[k, 1]])
+    for k in range(count):
+        fill(at(v, get(spread, 2 * k) * size), size, get(numbers, get(spread, 2 * k + 1)))
 
 
-@inner
-def gather(columns: Array, order: Array, v: Array, data: int, size: int) -> None:
-    """Put the columns' numbers at the points of a block in place; the last one's again behind them."""
+@called
+def gather(columns: Array, order: Array, step: int, low: int, count: int, v: Pointer, size: int) -> None:
+    """Put the columns' numbers at `count` points of a step, from `low` on, to v; behind them the last one's again."""
     for column in range(columns.shape[0]):
         for p in range(size):
-            v[data + column * size + p] = columns[column, order[min(p, order.size - 1)]]
+            put(v, column * size + p, columns[column, order[step, low + min(p, count - 1)]])
 
 
-@inner
+@called
 def predicts_right(
-    v: Array, predictions: Array, targets: Array, threshold: float, rows: int, size: int, data: int, p: int
+    v: Pointer, predictions: Array, targets: Array, threshold: float, rows: int, size: int, data: int, p: int
 ) -> bool:
     """Tell whether the prediction for a point counts as right: see `losses`. A threshold of NaN says classes."""
     if threshold == threshold:
         for k in range(predictions.size):
-            y, t = v[predictions[k] * size + p], v[_at(targets[k], rows, size, data) + p]
+            y, t = get(v, predictions[k] * size + p), get(v, _at(targets[k], rows, size, data) + p)
             if (y > 0.0) != (t > threshold):
                 return False
         return True
     best = 0
     for k in range(1, predictions.size):
-        if v[predictions[k] * size + p] > v[predictions[best] * size + p]:
+        if get(v, predictions[k] * size + p) > get(v, predictions[best] * size + p):
             best = k
-    return bool(v[_at(targets[best], rows, size, data) + p] == 1.0)
+    return bool(get(v, _at(targets[best], rows, size, data) + p) == 1.0)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from chainrule_engine.compiled.cache import FINGERPRINT, kept_on_disk, kernel
-from chainrule_engine.compiled.lanes import get, put
-from chainrule_engine.compiled.passes import fill, fill_rows, gather, predicts_right, run_backward, run_forward
+from chainrule_engine.compiled.lanes import at, get, pointer, put
+from chainrule_engine.compiled.passes import copy, fill, fill_rows, gather, predicts_right, run_backward, run_forward
 from chainrule_engine.compiled.updates import rates as fill_schedule
 from chainrule_engine.compiled.updates import update
 from chainrule_engine.schedule import padded
@@ -26,27 +26,29 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
 
     @kernel
     def run_steps(
-        forward: Array,
-        backward: Array,
-        weights: Array,
-        spread: Array,
-        shares: Array,
-        literals: Array,
+        forward_: Array,
+        backward_: Array,
+        weights_: Array,
+        spread_: Array,
+        shares_: Array,
+        literals_: Array,
+        kept_: Array,
         parameters: Array,
         predictions: Array,
         targets: Array,
-        numbers: Array,
-        gradients: Array,
-        slot_1: Array,
-        slot_2: Array,
-        v: Array,
-        g: Array,
+        numbers_: Array,
+        gradients_: Array,
+        slot_1_: Array,
+        slot_2_: Array,
+        v_: Array,
+        g_: Array,
+        room_: Array,
         columns: Array,
         order: Array,
         rates: Array,
         losses: Array,
         accuracies: Array,
-        settings: Array,
+        settings_: Array,
         rows: int,
         loss_row: int,
         points: int,
@@ -63,55 +65,66 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         wide_lanes: int,
     ) -> Any:
         fingerprint
-        totals = np.zeros(numbers.size)
-        local, turned, ones = np.empty(widest * block), np.empty(wide_lanes * block), np.ones(1)
-        point_losses = np.empty(points)
-        kept = numbers[literals]
+        # In the loop there are only pointers (see `lanes`), x to the array x_. No array is made here: it would be gone
+        # after its last use by name.
+        numbers, gradients, kept = pointer(numbers_), pointer(gradients_), pointer(kept_)
+        slot_1, slot_2, settings = pointer(slot_1_), pointer(slot_2_), pointer(settings_)
+        v, g, local = pointer(v_), pointer(g_), pointer(room_)
+        turned = at(local, widest * block)
+        ones = at(turned, wide_lanes * block)
+        totals = at(ones, 2 * block)
+        point_losses = at(totals, numbers_.size)
+        forward, backward, weights = pointer(forward_), pointer(backward_), pointer(weights_)
+        spread, shares, literals = pointer(spread_), pointer(shares_), pointer(literals_)
+        size_of_all = numbers_.size
         seed = 1.0 / points if mean else 1.0
         batched = order.shape[0] > 0
         last_block = (points - 1) // block * block
         for s in range(rates.size):
             if l2 != 0.0:
-                for k in range(totals.size):
-                    share = l2 * numbers[k]
-                    totals[k] = 0.0 + share + share
+                for k in range(size_of_all):
+                    share = l2 * get(numbers, k)
+                    put(totals, k, 0.0 + share + share)
             else:
-                fill(totals, 0, totals.size, 0.0)
+                fill(totals, size_of_all, 0.0)
             right = 0
             low = last_block
             while low >= 0:
                 here = min(block, points - low)
                 size = padded(here)
+                fill(ones, size, 1.0)
+                fill(at(ones, size), size, 0.0)
                 data = rows * block + (0 if batched else columns.shape[0] * low)
                 if batched:
-                    gather(columns, order[s, low : low + here], v, data, size)
-                fill_rows(spread, numbers, v, size)
-                run_forward(forward, weights, v, numbers, rows, size, data)
+                    gather(columns, order, s, low, here, at(v, data), size)
+                fill_rows(spread, spread_.shape[0], numbers, v, size)
+                run_forward(forward, forward_.shape[0], weights, v, numbers, rows, size, data)
                 for p in range(here):
-                    point_losses[low + p] = v[loss_row * size + p]
+                    put(point_losses, low + p, get(v, loss_row * size + p))
                 if measuring:
                     for p in range(here):
                         right += predicts_right(v, predictions, targets, threshold, rows, size, data, p)
                 if masked:
-                    fill(g, 0, g.size, -0.0)
-                fill(g, loss_row * size, size, 0.0 + seed)
+                    fill(g, g_.size, -0.0)
+                fill(at(g, loss_row * size), size, 0.0 + seed)
                 run_backward(
-                    backward, weights, v, g, numbers, totals, rows, size, data, here, masked, local, turned, ones
-                )
+                    backward, backward_.shape[0], weights, v, g, numbers, totals,
+                    rows, size, data, here, masked, local, turned, ones,
+                )  # fmt: skip
                 for p in range(here - 1, -1, -1):
-                    for k in range(shares.shape[0]):
-                        place = shares[k, 1]
-                        totals[place] = totals[place] + g[shares[k, 0] * size + p]
+                    for k in range(shares_.shape[0]):
+                        place = get(shares, 2 * k + 1)
+                        put(totals, place, get(totals, place) + get(g, get(shares, 2 * k) * size + p))
                 low -= block
-            loss = point_losses[0]
+            loss = get(point_losses, 0)
             for p in range(1, points):
-                loss = loss + point_losses[p]
+                loss = loss + get(point_losses, p)
             if mean:
                 loss = loss / points
             if l2 != 0.0:
-                squares = numbers[parameters[0]] * numbers[parameters[0]]
+                squares = numbers_[parameters[0]] * numbers_[parameters[0]]
                 for k in range(1, parameters.size):
-                    squares = squares + numbers[parameters[k]] * numbers[parameters[k]]
+                    squares = squares + numbers_[parameters[k]] * numbers_[parameters[k]]
                 loss = loss + l2 * squares
             losses[s] = loss
             if measuring:
@@ -120,20 +133,19 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
                 return s + 1, 1
             if loss <= target:
                 return s + 1, 2
-            for k in range(totals.size):
-                put(gradients, 0, k, get(totals, 0, k))
-            update(optimiser, numbers, gradients, slot_1, slot_2, rates[s], float(step + s + 1), settings)
-            for k in range(literals.size):
-                numbers[literals[k]] = kept[k]
+            copy(totals, gradients, size_of_all)
+            update(optimiser, size_of_all, numbers, gradients, slot_1, slot_2, rates[s], float(step + s + 1), settings)
+            for k in range(literals_.size):
+                put(numbers, get(literals, k), get(kept, k))
         return rates.size, 0
 
     @kernel
     def predict(
-        forward: Array,
-        weights: Array,
-        spread: Array,
-        numbers: Array,
-        v: Array,
+        forward_: Array,
+        weights_: Array,
+        spread_: Array,
+        numbers_: Array,
+        v_: Array,
         columns: Array,
         predictions: Array,
         rows: int,
@@ -143,17 +155,20 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         out: Array,
     ) -> None:
         fingerprint
+        forward, weights, spread = pointer(forward_), pointer(weights_), pointer(spread_)
+        v, numbers = pointer(v_), pointer(numbers_)
+        everywhere = np.arange(points).reshape(1, points)
         for low in range(0, points, block):
             here = min(block, points - low)
             size = padded(here)
             data = rows * block + (0 if batched else columns.shape[0] * low)
             if batched:
-                gather(columns, np.arange(low, low + here), v, data, size)
-            fill_rows(spread, numbers, v, size)
-            run_forward(forward, weights, v, numbers, rows, size, data)
+                gather(columns, everywhere, 0, low, here, at(v, data), size)
+            fill_rows(spread, spread_.shape[0], numbers, v, size)
+            run_forward(forward, forward_.shape[0], weights, v, numbers, rows, size, data)
             for k in range(predictions.size):
                 for p in range(here):
-                    out[low + p, k] = v[predictions[k] * size + p]
+                    out[low + p, k] = get(v, predictions[k] * size + p)
 
     @kernel
     def shuffle(randoms: Array, permutations: Array) -> None:
@@ -169,7 +184,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
     @kernel
     def fill_rates(schedule: int, rates: Array, step: int, settings: Array) -> None:
         fingerprint
-        fill_schedule(schedule, rates, step, settings)
+        fill_schedule(schedule, rates, step, pointer(settings))
 
     return run_steps, predict, shuffle, fill_rates
 

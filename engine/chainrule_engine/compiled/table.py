@@ -20,6 +20,7 @@ from numba.extending import intrinsic, register_jitable
 from numba.extending import overload as native
 
 from chainrule_engine.compiled.cache import FINGERPRINT, MODULES, kept_on_disk
+from chainrule_engine.compiled.lanes import at, pointer
 from chainrule_engine.elementary import NAN, basic, circular, powers
 from chainrule_engine.operations import CODES, OPERATIONS, Constant, Operand
 from chainrule_engine.schedule import HALF, LANES
@@ -245,12 +246,12 @@ _BOTH_ROW = types.void(_NUMBERS, _NUMBERS, types.int64)
 _PARTIAL_ROW = types.void(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS, types.int64)
 
 
-def _row_of_values(key: int, fingerprint: str) -> Any:
+def _row_of_values(key: int, lanes: int, fingerprint: str) -> Any:
     usual = -1 - key if -1 - key in _VALUES else key
 
     @cfunc(_VALUE_ROW, cache=True)
     def run(x: Any, y: Any, w: Any, z: Any, size: int) -> None:
-        fingerprint
+        fingerprint, lanes
         xs, ys, ws, zs = carray(x, size), carray(y, size), carray(w, size), carray(z, size)
         for p in range(size):
             zs[p] = _value(usual, xs[p], ys[p], ws[p])
@@ -261,12 +262,12 @@ def _row_of_values(key: int, fingerprint: str) -> Any:
     return run
 
 
-def _row_of_partials(key: int, fingerprint: str) -> Any:
+def _row_of_partials(key: int, lanes: int, fingerprint: str) -> Any:
     usual = -1 - key if -1 - key in _PARTIALS else key
 
     @cfunc(_PARTIAL_ROW, cache=True)
     def run(x: Any, y: Any, w: Any, z: Any, local: Any, size: int) -> None:
-        fingerprint
+        fingerprint, lanes
         xs, ys, ws, zs, ls = carray(x, size), carray(y, size), carray(w, size), carray(z, size), carray(local, size)
         for p in range(size):
             ls[p] = _partial_of(usual, xs[p], ys[p], ws[p], zs[p])
@@ -277,23 +278,20 @@ def _row_of_partials(key: int, fingerprint: str) -> Any:
     return run
 
 
-def _rows_of_both(lanes: int) -> Callable[[int, str], Any]:
-    def make(code: int, fingerprint: str) -> Any:
-        key = 3 * code
+def _row_of_both(code: int, lanes: int, fingerprint: str) -> Any:
+    key = 3 * code
 
-        @cfunc(_BOTH_ROW, cache=True)
-        def run(x: Any, z: Any, size: int) -> None:
-            fingerprint, lanes  # parts of the key in the cache, where the loops of two widths differ in nothing else
-            xs, zs = carray(x, size), carray(z, size)
-            for p in range(size):
-                x_p = xs[p]
-                z_p = _value(code, x_p, x_p, x_p)
-                zs[p] = z_p
-                xs[p] = _partial_of(key, x_p, x_p, x_p, z_p)
+    @cfunc(_BOTH_ROW, cache=True)
+    def run(x: Any, z: Any, size: int) -> None:
+        fingerprint, lanes
+        xs, zs = carray(x, size), carray(z, size)
+        for p in range(size):
+            x_p = xs[p]
+            z_p = _value(code, x_p, x_p, x_p)
+            zs[p] = z_p
+            xs[p] = _partial_of(key, x_p, x_p, x_p, z_p)
 
-        return run
-
-    return make
+    return run
 
 
 @inlined
@@ -304,99 +302,97 @@ def _has_nan(numbers: Array) -> bool:
     return count > 0
 
 
-def _call_by_key(name: str, keys: Iterable[int], make: Callable[[int, str], Any], numbers: int) -> Any:
-    """Compile a loop for each key, and return what calls one of them: (key, addresses of its numbers, their count)."""
-    keys = [key for key in keys if key >= 0]
-    for key in keys:
-        binding.add_symbol(f"chainrule_{name}_{key}", make(key, FINGERPRINT).address)
-    signature = types.void(*[types.int64] * (numbers + 2))
+@contextmanager
+def _taking(count: int) -> Iterator[None]:
+    """Compile loops that take so many numbers at once, also where the processor's vectors are shorter.
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        key, *addresses, count = args
-        pointers = [builder.inttoptr(address, ir.DoubleType().as_pointer()) for address in addresses]
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type for pointer in pointers] + [count.type])
+    The functions are long chains of operations that wait for each other: two vectors side by side wait together. More
+    than one such run at once would leave short rows to the loop over what is left, which takes them one by one.
+    """
+    binding.set_option("", f"-force-vector-width={count}")
+    binding.set_option("", "-force-vector-interleave=1")
+    try:
+        yield
+    finally:
+        binding.set_option("", "-force-vector-width=0")
+        binding.set_option("", "-force-vector-interleave=0")
+
+
+def _call_by_key(name: str, keys: Iterable[int], make: Callable[[int, int, str], Any], numbers: int) -> Any:
+    """Compile the loops of each key, by LANES and by HALF of them, and return what calls them.
+
+    That takes: key, pointers to the numbers, how many of these to take by LANES (a multiple of it), how many in all.
+    """
+    keys = [key for key in keys if key >= 0]
+    for lanes in (LANES, HALF):
+        with kept_on_disk(), _taking(lanes):
+            for key in keys:
+                # Where the loops of two widths differ in nothing else, the width is a part of the key in the cache.
+                binding.add_symbol(f"chainrule_{name}_{key}_by_{lanes}", make(key, lanes, FINGERPRINT).address)
+    signature = types.void(types.int64, *[_NUMBERS] * numbers, types.int64, types.int64)
+    kind = ir.FunctionType(ir.VoidType(), [ir.DoubleType().as_pointer()] * numbers + [ir.IntType(64)])
+
+    def generate_loops(builder: Any, lanes: int, key: Any, pointers: Any, count: Any) -> None:
         after = builder.append_basic_block("after")
         choice = builder.switch(key, after)
         for case in keys:
-            block = builder.append_basic_block(f"{name}_{case}")
+            block = builder.append_basic_block(f"{name}_{case}_by_{lanes}")
             choice.add_case(case, block)
             builder.position_at_end(block)
-            function = cgutils.get_or_insert_function(builder.module, kind, f"chainrule_{name}_{case}")
+            function = cgutils.get_or_insert_function(builder.module, kind, f"chainrule_{name}_{case}_by_{lanes}")
             builder.call(function, [*pointers, count])
             builder.branch(after)
         builder.position_at_end(after)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        key, *pointers, whole, size = args
+        with builder.if_then(builder.icmp_signed(">", whole, whole.type(0))):
+            generate_loops(builder, LANES, key, pointers, whole)
+        with builder.if_then(builder.icmp_signed("<", whole, size)):
+            rest = [builder.gep(pointer, [whole]) for pointer in pointers]
+            generate_loops(builder, HALF, key, rest, builder.sub(size, whole))
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@contextmanager
-def _taking(count: int) -> Iterator[None]:
-    """Compile loops that take so many numbers at once, also where the processor's vectors are shorter.
-
-    The functions are long chains of operations that wait for each other: two vectors side by side wait together.
-    """
-    binding.set_option("", f"-force-vector-width={count}")
-    try:
-        yield
-    finally:
-        binding.set_option("", "-force-vector-width=0")
-
-
-with kept_on_disk(), _taking(LANES):
-    _value_call = _call_by_key("value", _VALUES, _row_of_values, 4)
-    _partial_call = _call_by_key("partial", _PARTIALS, _row_of_partials, 5)
-    _both_call = _call_by_key("both", sorted(COMPUTED_TOGETHER), _rows_of_both(LANES), 2)
-with kept_on_disk(), _taking(HALF):
-    # A short row has more than this left over of whole vectors, and would take it one by one.
-    _half_call = _call_by_key("both_of_half", sorted(COMPUTED_TOGETHER), _rows_of_both(HALF), 2)
+_value_call = _call_by_key("value", _VALUES, _row_of_values, 4)
+_partial_call = _call_by_key("partial", _PARTIALS, _row_of_partials, 5)
+_both_call = _call_by_key("both", sorted(COMPUTED_TOGETHER), _row_of_both, 2)
 
 
 @intrinsic
-def run_values(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, size: Any) -> Any:
-    """Compute `size` values of operation `key`, from its arguments' addresses on, to the result's."""
+def run_values(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, whole: Any, size: Any) -> Any:
+    """Compute `size` values of operation `key` from its arguments' pointers: to z, `whole` of them by LANES."""
     return _value_call
 
 
 @intrinsic
-def run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: Any, size: Any) -> Any:
-    """Compute `size` numbers of the partial derivative `key`, from the operands' addresses on, to that of `local`."""
+def run_partials(context: Any, key: Any, x: Any, y: Any, w: Any, z: Any, local: Any, whole: Any, size: Any) -> Any:
+    """Compute `size` numbers of the partial derivative `key` from the operands' pointers: to `local`, as above."""
     return _partial_call
 
 
 @intrinsic
-def _run_whole_of_both(context: Any, code: Any, x: Any, z: Any, size: Any) -> Any:
+def run_both(context: Any, code: Any, x: Any, z: Any, whole: Any, size: Any) -> Any:
+    """Compute `size` values of operation `code` of the numbers at x: to z, and the derivatives to x itself."""
     return _both_call
 
 
-@intrinsic
-def _run_half_of_both(context: Any, code: Any, x: Any, z: Any, size: Any) -> Any:
-    return _half_call
-
-
 @inlined
-def run_both(code: int, x: int, z: int, size: int) -> None:
-    """Compute `size` values of operation `code` from the address x on, to z, and its derivative to x itself."""
-    whole = size // LANES * LANES
-    if whole > 0:
-        _run_whole_of_both(code, x, z, whole)
-    if whole < size:
-        _run_half_of_both(code, x + 8 * whole, z + 8 * whole, size - whole)
-
-
-@inlined
-def _address(v: Array, row: int, low: int) -> Any:
-    return v.ctypes.data + 8 * (row * v.shape[1] + low)
+def _numbers(v: Array, row: int, low: int) -> Any:
+    return at(pointer(v), row * v.shape[1] + low)
 
 
 @inlined
 def compute_row(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
     """Compute the values of row t from `low` to `high` from the rows of its arguments, each row being contiguous."""
-    run_values(code, _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low), high - low)
+    x, y, w, z = _numbers(v, a, low), _numbers(v, b, low), _numbers(v, c, low), _numbers(v, t, low)
+    run_values(code, x, y, w, z, (high - low) // LANES * LANES, high - low)
 
 
 @inlined
 def compute_partial_row(key: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
     """Compute the partial derivative `key` of row t from `low` to `high` into `local`."""
-    x, y, w, z = _address(v, a, low), _address(v, b, low), _address(v, c, low), _address(v, t, low)
-    run_partials(key, x, y, w, z, local.ctypes.data, high - low)
+    x, y, w, z = _numbers(v, a, low), _numbers(v, b, low), _numbers(v, c, low), _numbers(v, t, low)
+    run_partials(key, x, y, w, z, pointer(local), (high - low) // LANES * LANES, high - low)

@@ -50,6 +50,7 @@ class Program:
         self.literals = np.array(list(schedule.literals), np.int64)
         self.parameters = np.array(schedule.parameters, np.int64)
         self.predictions = np.array(schedule.predictions, np.int64)
+        self.size = -(-schedule.size // LANES) * LANES
         self.rows = schedule.rows
         self.data_rows = len(schedule.data)
         self.gradient_rows = 1 + max([self.rows + self.data_rows - 1, *(row for row, _ in schedule.shares)])
@@ -164,7 +165,7 @@ class Run:
         return numbers
 
     def _placed(self, parameters: Sequence[float]) -> Array:
-        placed = np.zeros(self.program.schedule.size)
+        placed = np.zeros(self.program.size)
         placed[self.program.parameters] = parameters
         return placed
 
@@ -191,7 +192,7 @@ class Run:
         order     for each step the points of its batch; empty where each has them all
         targets, threshold   of the accuracy: data columns, and the number that parts targets in two; None for classes
         """
-        program = self.program
+        program, points = self.program, self.batch_size or self.points
         numbers = self.numbers(parameters)
         gradient = np.zeros_like(numbers) if gradients is None else self._placed(gradients)
         remembered = [self._placed(slot) for slot in slots]
@@ -203,6 +204,7 @@ class Run:
             program.spread,
             program.shares,
             program.literals,
+            self.literals,
             program.parameters,
             program.predictions,
             np.array([program.rows + target for target in targets], np.int64),
@@ -212,6 +214,7 @@ class Run:
             remembered[-1] if len(remembered) > 1 else np.zeros(1),
             self.v,
             np.empty(program.gradient_rows * self.block),
+            np.empty((program.widest + program.wide_lanes + 2) * self.block + program.size + points),
             self.columns,
             order,
             rates,
@@ -220,7 +223,7 @@ class Run:
             np.array(settings, np.float64),
             program.rows,
             program.schedule.loss,
-            self.batch_size or self.points,
+            points,
             self.block,
             program.schedule.masked,
             mean,

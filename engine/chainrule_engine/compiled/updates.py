@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from chainrule_engine.compiled.lanes import get, put
-from chainrule_engine.compiled.products import inner
+from chainrule_engine.compiled.products import called, inner
 from chainrule_engine.compiled.table import in_machine_code, inlined
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES, Optimiser, Schedule
 
 Array = Any
+Pointer = Any
 
 _FIRST_NUMBERS = {
-    2: inlined(lambda s: (s[0], s[1])),
-    3: inlined(lambda s: (s[0], s[1], s[2])),
-    4: inlined(lambda s: (s[0], s[1], s[2], s[3])),
+    2: inlined(lambda s: (get(s, 0), get(s, 1))),
+    3: inlined(lambda s: (get(s, 0), get(s, 1), get(s, 2))),
+    4: inlined(lambda s: (get(s, 0), get(s, 1), get(s, 2), get(s, 3))),
 }
 
 
@@ -23,29 +24,31 @@ def _update_run(optimiser: Optimiser) -> Any:
     prepare, apply = in_machine_code(optimiser.prepare), in_machine_code(optimiser.apply)
     first_numbers = _FIRST_NUMBERS[len(optimiser.settings)]
 
-    @inner
+    @called
     def one_slot(
-        code: int, p: Array, g: Array, first: Array, second: Array, rate: float, step: float, s: Array
-    ) -> None:
+        code: int, count: int, p: Pointer, g: Pointer, first: Pointer, second: Pointer, rate: float, step: float,
+        s: Pointer,
+    ) -> None:  # fmt: skip
         settings = first_numbers(s)
         prepared = prepare(rate, step, settings)
-        for k in range(p.size):
-            new, kept = apply(get(p, 0, k), get(g, 0, k), (get(first, 0, k),), prepared, settings)
-            put(p, 0, k, new)
-            put(first, 0, k, kept[0])
+        for k in range(count):
+            new, kept = apply(get(p, k), get(g, k), (get(first, k),), prepared, settings)
+            put(p, k, new)
+            put(first, k, kept[0])
 
-    @inner
+    @called
     def two_slots(
-        code: int, p: Array, g: Array, first: Array, second: Array, rate: float, step: float, s: Array
-    ) -> None:
+        code: int, count: int, p: Pointer, g: Pointer, first: Pointer, second: Pointer, rate: float, step: float,
+        s: Pointer,
+    ) -> None:  # fmt: skip
         settings = first_numbers(s)
         prepared = prepare(rate, step, settings)
-        for k in range(p.size):
-            slots = get(first, 0, k), get(second, 0, k)
-            new, kept = apply(get(p, 0, k), get(g, 0, k), slots, prepared, settings)
-            put(p, 0, k, new)
-            put(first, 0, k, kept[0])
-            put(second, 0, k, kept[1])
+        for k in range(count):
+            slots = get(first, k), get(second, k)
+            new, kept = apply(get(p, k), get(g, k), slots, prepared, settings)
+            put(p, k, new)
+            put(first, k, kept[0])
+            put(second, k, kept[1])
 
     return one_slot if len(optimiser.slots) == 1 else two_slots
 
@@ -76,7 +79,7 @@ def _rates_run(schedule: Schedule) -> Any:
     first_numbers = _FIRST_NUMBERS[len(schedule.settings)]
 
     @inner
-    def run(code: int, rates: Array, step: int, s: Array) -> None:
+    def run(code: int, rates: Array, step: int, s: Pointer) -> None:
         settings = first_numbers(s)
         for k in range(rates.size):
             rates[k] = rate(float(step + k), settings)
