@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
+import random
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,6 +33,11 @@ _MARK = "chainrule.request_id"  # in the environment of a request
 _CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ROOM = nullcontext()
+_LARGE = 65_536  # bytes of a body from which the garbage collector would have much to search
+# Ids of requests are no secrets, and the system's source of those costs as much as the reading of a small body.
+_ids = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
 _LONG = 3  # long computations at once in one process: more would be no faster, and each may need much memory
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -270,7 +276,7 @@ def guard(request: Request, app: Flask) -> None:
     """Refuse, before its view runs, a request that no view should see."""
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
     if request.routing_exception is not None:
         return
     # First: what is public asks nothing of the database, which "is it open" may.
@@ -279,7 +285,7 @@ def guard(request: Request, app: Flask) -> None:
         _admit(request, app, scope)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
-    if environ["REQUEST_METHOD"] == "POST" and request.content_length is None:
+    if environ["REQUEST_METHOD"] == "POST" and _content_length(environ) is None:
         raise RequestError("length-required", "send the body with a Content-Length header")
     if environ.get("QUERY_STRING") and request.endpoint != "static":
         known = getattr(app.view_functions[str(request.endpoint)], "query_parameters", ())
@@ -291,6 +297,12 @@ def guard(request: Request, app: Flask) -> None:
             if len(values) > 1:
                 detail = f"the query parameter {name!r} appears more than once"
                 raise RequestError("invalid-request", detail, parameter=name)
+
+
+def _content_length(environ: WSGIEnvironment) -> int | None:
+    """Return how many bytes a request's body has, None where it does not say."""
+    text: str = environ.get("CONTENT_LENGTH") or ""
+    return int(text[:18]) if text.isdecimal() else None  # with more digits it is too long in any case
 
 
 def _scope(request: Request, app: Flask) -> str | None:
@@ -327,11 +339,13 @@ def finish(request: Request, response: Response) -> Response:
     headers.add("X-Content-Type-Options", "nosniff")
     if caller := request.environ.get(_CALLER):
         headers.update(caller.headers())
-    if request.endpoint != "static":
-        headers.setdefault("Cache-Control", "no-store")
+    present = {name.lower(): value for name, value in headers}
+    if "cache-control" not in present and request.endpoint != "static":
+        headers.add("Cache-Control", "no-store")
     if response.status_code == 204 or (request.method == "OPTIONS" and response.status_code == 200):
         del headers["Content-Type"]  # there is no content: the second one is Flask's own answer
-    kind = headers.get("Content-Type", "")
+        present["content-type"] = ""
+    kind = present.get("content-type", "")
     if kind.startswith("text/html"):
         headers["Content-Security-Policy"] = PAGE_POLICY
         headers["Referrer-Policy"] = "no-referrer"
@@ -347,7 +361,11 @@ def read_bytes() -> bytes:
     Raises:
         RequestError: the body is of another type (415), too long (413) or shorter than announced (400).
     """
-    limits, request = service().settings.limits, request_ctx.request
+    return _read_bytes(service().settings.limits)
+
+
+def _read_bytes(limits: Mapping[str, int]) -> bytes:
+    request: Request = request_ctx.request
     environ = request.environ
     if environ.get("CONTENT_TYPE") != "application/json" and not (
         request.is_json and request.mimetype_params.get("charset", "utf-8").lower() in ("utf-8", "utf8")
@@ -357,7 +375,7 @@ def read_bytes() -> bytes:
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         detail = "send the body as it is; compressed bodies are not read"
         raise RequestError("unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
-    length, limit = request.content_length or 0, limits["body_bytes"]
+    length, limit = _content_length(environ) or 0, limits["body_bytes"]
     if length > limit:
         detail = f"the body has {length:,} bytes; at most {limit:,} are read"
         raise RequestError("content-too-large", detail, headers={"Connection": "close"})
@@ -391,10 +409,10 @@ def read_body(schema: Envelope, body: bytes | None = None) -> dict[str, Any]:
         MalformedJSON: it is no JSON (400).
         InvalidInput, LimitExceeded: it breaks a rule of the schema (422).
     """
-    body = read_bytes() if body is None else body
-    with without_collector():
-        most = service().settings.limits["json_depth"]
-        return schema.load(jsonio.loads(body, max_depth=most, answers=schema.answer_places))
+    limits = service().settings.limits
+    body = _read_bytes(limits) if body is None else body
+    with without_collector() if len(body) > _LARGE else _ROOM:
+        return schema.load(jsonio.loads(body, max_depth=limits["json_depth"], answers=schema.answer_places))
 
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -53,6 +53,7 @@ class Arrival:
     greeted: bool = False
     dropped: int = 0
     leaving: bool = False
+    watched: bool = False  # whether the poller knows the connection: to ask it about one that it does not takes long
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
@@ -86,7 +87,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
         conn.sock.setblocking(False)
         self._receive(conn)  # nearly always all is there already
         if conn in self._arrivals:
-            self.poller.register(conn.sock, EVENT_READ, partial(self._receive, conn))
+            self._watch(conn, arrival)
 
     def finish_request(self, conn: Any, future: Future[bool]) -> None:
         """Go on after a request: keep the connection, or let it go without a thread or this one waiting for it."""
@@ -96,9 +97,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             super().finish_request(conn, future)
         else:
             conn.sock.setblocking(False)
-            self.poller.register(conn.sock, EVENT_READ, partial(self._receive, conn))
             now = time.monotonic()
-            self._leave(conn, Arrival(now, now))
+            left = Arrival(now, now)
+            self._watch(conn, left)
+            self._leave(conn, left)
 
     def murder_pending(self) -> None:
         """End the connections that have been silent or slow for too long."""
@@ -184,10 +186,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             arrival.size = end + (body if arrival.whole else 0)
         return len(data) >= arrival.size
 
+    def _watch(self, conn: Any, arrival: Arrival) -> None:
+        self.poller.register(conn.sock, EVENT_READ, partial(self._receive, conn))
+        arrival.watched = True
+
+    def _unwatch(self, conn: Any, arrival: Arrival) -> None:
+        if arrival.watched:
+            arrival.watched = False
+            with suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
+
     def _hand_on(self, conn: Any) -> None:
-        with suppress(KeyError):
-            self.poller.unregister(conn.sock)
-        self._handled[conn] = self._arrivals.pop(conn)
+        arrival = self._handled[conn] = self._arrivals.pop(conn)
+        self._unwatch(conn, arrival)
         super().enqueue_req(conn)
 
     def _refuse(self, conn: Any, slug: str, detail: str) -> None:
@@ -225,9 +236,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             self._drop(conn)
 
     def _drop(self, conn: Any) -> None:
-        self._held -= len(self._arrivals.pop(conn).data)
-        with suppress(OSError, KeyError, ValueError):
-            self.poller.unregister(conn.sock)
+        arrival = self._arrivals.pop(conn)
+        self._held -= len(arrival.data)
+        self._unwatch(conn, arrival)
         self.nr_conns -= 1
         conn.close()
 

@@ -104,6 +104,14 @@ def test_missing_content_length(client, path):
     assert (answer.status_code, answer.json["type"]) == (411, "/problems/length-required")
 
 
+@pytest.mark.parametrize(
+    ("given", "status"), [("", 411), ("ten", 411), ("-1", 411), ("²", 411), ("9" * 18, 413), ("9" * 5000, 413)]
+)
+def test_a_content_length_that_is_none(client, given, status):
+    answer = client.post(PATH, content_type="application/json", environ_overrides={"CONTENT_LENGTH": given})
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 def test_chunked_bodies_are_refused(client, method):
     answer = client.open("/v1/jobs/x" if method == "DELETE" else "/v1/jobs", method=method,

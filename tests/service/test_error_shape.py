@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 
 import pytest
 from werkzeug.exceptions import default_exceptions
@@ -207,6 +209,22 @@ def test_a_good_request_id_is_echoed(client, given):
 def test_a_bad_request_id_is_replaced(client, given):
     answer = client.get("/livez", environ_overrides={"HTTP_X_REQUEST_ID": given})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-Id"])
+
+
+def test_processes_that_are_forked_give_other_request_ids():
+    code = """
+import os
+from chainrule_service.app import create_app
+client = create_app().test_client()
+for _ in range(2):
+    if (child := os.fork()) == 0:
+        print(client.get("/livez").headers["X-Request-Id"], flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+print(client.get("/livez").headers["X-Request-Id"])
+"""
+    ids = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(ids)) == 3
 
 
 def test_answers_are_not_kept_and_not_guessed_at(client, neuron):
