@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 from flask import Flask, Request, Response
-from flask.globals import request_ctx
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
@@ -17,7 +16,7 @@ from chainrule_service import metrics, readiness
 from chainrule_service.access import Access
 from chainrule_service.distributed import Bell
 from chainrule_service.documented import DocumentedApi
-from chainrule_service.exchange import Service, answer_error, finish, guard
+from chainrule_service.exchange import Service, answer_error, current, finish, guard
 from chainrule_service.keys import Keys
 from chainrule_service.opening import open_store
 from chainrule_service.rates import Rates
@@ -98,7 +97,7 @@ class Application(Flask):
 
     def full_dispatch_request(self) -> Response:
         """Answer the request."""
-        return self._answer(request_ctx.request)
+        return self._answer(current())
 
     def _answer(self, request: Request) -> Response:
         """Answer the request, in whatever way it goes."""
@@ -111,7 +110,7 @@ class Application(Flask):
 
     def process_response(self, response: Response) -> Response:
         """Finish the answer to an error outside of all that."""
-        return finish(request_ctx.request, response)
+        return finish(current(), response)
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """Do nothing: there are no hooks."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Response, request
-from flask.globals import request_ctx
 from flask_smorest import Blueprint
 
 from chainrule_engine.derivatives import DERIVATIVES, Evaluation
@@ -17,6 +16,7 @@ from chainrule_service import evaluation, jsonio
 from chainrule_service.documented import JSON, NEURON, documented, record, ref
 from chainrule_service.exchange import (
     charge,
+    current,
     json_answer,
     needs,
     read_body,
@@ -221,7 +221,7 @@ def _wanted() -> str:
     Raises:
         RequestError: none that there is would be accepted (406), or drawing parameters come without a drawing (422).
     """
-    request = request_ctx.request
+    request = current()
     accepted = request.environ.get("HTTP_ACCEPT", "").strip() or "*/*"  # RFC 9110: empty, it asks for nothing
     media_type: str | None = JSON
     if accepted not in ("*/*", JSON):  # what nearly every client sends
