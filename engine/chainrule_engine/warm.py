@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from chainrule_engine import acceleration
 
@@ -43,9 +46,27 @@ def compile_all() -> int:
 
 
 def _compiled() -> bool:
-    with suppress(Exception):  # `reason` keeps it
+    with suppress(Exception), _without_remarks():  # `reason` keeps it
         return acceleration.load(compiling=True)
     return False
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Leave out what LLVM writes, past Python, of loops that it makes no vectors of: some have a rare branch."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        shown = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
+            said.seek(0)
+            lines = said.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if not line.startswith("remark: ")))
 
 
 def _wiped() -> bool:

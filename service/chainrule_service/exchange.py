@@ -33,6 +33,7 @@ _MARK = "chainrule.request_id"  # in the environment of a request
 _CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ROOM = nullcontext()
+_LAST = {"Connection": "close"}  # of an answer after which nobody knows where the next request begins
 _LARGE = 65_536  # bytes of a body from which the garbage collector would have much to search
 # Ids of requests are no secrets, and the system's source of those costs as much as the reading of a small body.
 _ids = random.Random()
@@ -293,9 +294,11 @@ def guard(request: Request, app: Flask) -> None:
     if scope is not None:
         _admit(request, app, scope)
     if environ.get("HTTP_TRANSFER_ENCODING"):
-        raise RequestError("length-required", "send the body with a Content-Length; chunked bodies are not read")
+        detail = "send the body with a Content-Length; chunked bodies are not read"
+        raise RequestError("length-required", detail, headers=_LAST)
     if environ["REQUEST_METHOD"] == "POST" and _content_length(environ) is None:
-        raise RequestError("length-required", "send the body with a Content-Length header")
+        # What follows would be taken for the next request.
+        raise RequestError("length-required", "send the body with a Content-Length header", headers=_LAST)
     if environ.get("QUERY_STRING") and request.endpoint != "static":
         known = getattr(app.view_functions[str(request.endpoint)], "query_parameters", ())
         for name, values in request.args.lists():
@@ -387,7 +390,7 @@ def _read_bytes(limits: Mapping[str, int]) -> bytes:
     length, limit = _content_length(environ) or 0, limits["body_bytes"]
     if length > limit:
         detail = f"the body has {length:,} bytes; at most {limit:,} are read"
-        raise RequestError("content-too-large", detail, headers={"Connection": "close"})
+        raise RequestError("content-too-large", detail, headers=_LAST)
     body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:
         raise RequestError("malformed-request", f"the body ended early: Content-Length announced {length:,} bytes")

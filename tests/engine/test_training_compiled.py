@@ -8,6 +8,7 @@ import random
 import tracemalloc
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -284,6 +285,19 @@ def test_a_value_and_its_derivative_computed_together_are_those_of_the_table(num
         assert exact(z.tolist()) == exact(values)
         partials = [operation.partials[0](*pair) for pair in zip(numbers, values, strict=True)]
         assert exact(x.tolist()) == exact(partials)
+
+
+def test_threads_that_share_a_training_have_their_own_numbers() -> None:
+    training = Training(network(3, [4, 4, 1], 4, steps=20_000))
+
+    def run(_: int) -> Any:
+        state = training.start()
+        training.advance(state, 20_000)
+        return exact(training.result(state))
+
+    alone = run(0)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(found == alone for found in threads.map(run, range(12)))
 
 
 def test_a_loss_that_is_an_input_is_left_to_plain_python() -> None:

@@ -102,6 +102,7 @@ def test_compressed_bodies_are_refused(client):
 def test_missing_content_length(client, path):
     answer = client.post(path, content_type="application/json", environ_overrides={"CONTENT_LENGTH": None})
     assert (answer.status_code, answer.json["type"]) == (411, "/problems/length-required")
+    assert answer.headers["Connection"] == "close"
 
 
 @pytest.mark.parametrize(

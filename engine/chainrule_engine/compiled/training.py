@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ class Steps(NamedTuple):
 
 
 class Run:
-    """A program with the data that it runs on."""
+    """A program with the data that it runs on. Threads that share one take turns: its rows are room for one of them."""
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class Run:
         fixed   slot → number, for the inputs that are neither trained nor data
         """
         self.program, self.points, self.batch_size = program, points, batch_size
+        self._turn = threading.Lock()
         self.columns = np.ascontiguousarray(columns, np.float64).reshape(len(columns), points)
         self.block = program.block(batch_size or points)
         literals = program.schedule.literals.values()
@@ -197,45 +199,46 @@ class Run:
         gradient = np.zeros_like(numbers) if gradients is None else self._placed(gradients)
         remembered = [self._placed(slot) for slot in slots]
         losses, accuracies = np.empty(rates.size), np.empty(rates.size)
-        taken, reason = run_steps(
-            program.forward,
-            program.backward,
-            program.weights,
-            program.spread,
-            program.shares,
-            program.literals,
-            self.literals,
-            program.parameters,
-            program.predictions,
-            np.array([program.rows + target for target in targets], np.int64),
-            numbers,
-            gradient,
-            remembered[0],
-            remembered[-1] if len(remembered) > 1 else np.zeros(1),
-            self.v,
-            np.empty(program.gradient_rows * self.block),
-            np.empty((program.widest + program.wide_lanes + 2) * self.block + program.size + points),
-            self.columns,
-            order,
-            rates,
-            losses,
-            accuracies,
-            np.array(settings, np.float64),
-            program.rows,
-            program.schedule.loss,
-            points,
-            self.block,
-            program.schedule.masked,
-            mean,
-            l2,
-            -np.inf if target is None else target,
-            list(OPTIMISERS).index(optimiser),
-            step,
-            np.nan if threshold is None else threshold,
-            measuring,
-            program.widest,
-            program.wide_lanes,
-        )
+        with self._turn:
+            taken, reason = run_steps(
+                program.forward,
+                program.backward,
+                program.weights,
+                program.spread,
+                program.shares,
+                program.literals,
+                self.literals,
+                program.parameters,
+                program.predictions,
+                np.array([program.rows + target for target in targets], np.int64),
+                numbers,
+                gradient,
+                remembered[0],
+                remembered[-1] if len(remembered) > 1 else np.zeros(1),
+                self.v,
+                np.empty(program.gradient_rows * self.block),
+                np.empty((program.widest + program.wide_lanes + 2) * self.block + program.size + points),
+                self.columns,
+                order,
+                rates,
+                losses,
+                accuracies,
+                np.array(settings, np.float64),
+                program.rows,
+                program.schedule.loss,
+                points,
+                self.block,
+                program.schedule.masked,
+                mean,
+                l2,
+                -np.inf if target is None else target,
+                list(OPTIMISERS).index(optimiser),
+                step,
+                np.nan if threshold is None else threshold,
+                measuring,
+                program.widest,
+                program.wide_lanes,
+            )
         places = program.parameters
         updated = taken > (reason != 0)
         return Steps(
@@ -251,20 +254,21 @@ class Run:
         """Return for each point its prediction, or a list of them where there are several."""
         program = self.program
         out = np.empty((self.points, program.predictions.size))
-        predict(
-            program.forward,
-            program.weights,
-            program.spread,
-            self.numbers(parameters),
-            self.v,
-            self.columns,
-            program.predictions,
-            program.rows,
-            self.points,
-            self.block,
-            self.batch_size is not None,
-            out,
-        )
+        with self._turn:
+            predict(
+                program.forward,
+                program.weights,
+                program.spread,
+                self.numbers(parameters),
+                self.v,
+                self.columns,
+                program.predictions,
+                program.rows,
+                self.points,
+                self.block,
+                self.batch_size is not None,
+                out,
+            )
         return list((out[:, 0] if out.shape[1] == 1 else out).tolist())
 
 
