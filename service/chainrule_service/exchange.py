@@ -34,6 +34,7 @@ _CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ROOM = nullcontext()
 _LAST = {"Connection": "close"}  # of an answer after which nobody knows where the next request begins
+_MANY = 10**17  # bytes, of which nobody needs the exact number
 _LARGE = 65_536  # bytes of a body from which the garbage collector would have much to search
 # Ids of requests are no secrets, and the system's source of those costs as much as the reading of a small body.
 _ids = random.Random()
@@ -314,7 +315,7 @@ def guard(request: Request, app: Flask) -> None:
 def _content_length(environ: WSGIEnvironment) -> int | None:
     """Return how many bytes a request's body has, None where it does not say."""
     text: str = environ.get("CONTENT_LENGTH") or ""
-    return int(text[:18]) if text.isdecimal() else None  # with more digits it is too long in any case
+    return int(text.lstrip("0")[:18] or "0") if text.isdecimal() else None  # with more digits it is too long anyway
 
 
 def _scope(request: Request, app: Flask) -> str | None:
@@ -389,7 +390,7 @@ def _read_bytes(limits: Mapping[str, int]) -> bytes:
         raise RequestError("unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
     length, limit = _content_length(environ) or 0, limits["body_bytes"]
     if length > limit:
-        detail = f"the body has {length:,} bytes; at most {limit:,} are read"
+        detail = f"the body has {length:,} bytes{' or more' if length > _MANY else ''}; at most {limit:,} are read"
         raise RequestError("content-too-large", detail, headers=_LAST)
     body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:

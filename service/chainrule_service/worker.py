@@ -65,7 +65,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
         self._body, self._silent, self._slow = (
             limits[name] for name in ("body_bytes", "silent_seconds", "request_seconds")
         )
-        self._arrivals: dict[Any, Arrival] = {}  # in the poller
+        self._arrivals: dict[Any, Arrival] = {}  # in the poller, but for one that has just come
         self._handled: dict[Any, Arrival] = {}  # in a thread, or waiting for one
         self._held = 0  # bytes in both
         self._checked = 0.0
@@ -181,7 +181,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             if end < 4:
                 return False
             coded, length = _CODED.search(data, 0, end), _LENGTH.search(data, 0, end)
-            body = int(length[1][:18]) if length else 0
+            body = int(length[1].lstrip(b"0")[:18] or b"0") if length else 0
             arrival.whole = not coded and body <= self._body
             arrival.size = end + (body if arrival.whole else 0)
         return len(data) >= arrival.size

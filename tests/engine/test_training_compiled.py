@@ -236,6 +236,24 @@ def test_graphs_that_are_fused_in_part(name: str, batch_size: int | None) -> Non
     assert_same(of_graph(program, parameters, used, {"c": -0.5}, loss={"reduction": "sum"}, batch_size=batch_size))
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(("points", "batch_size"), [(1, None), (12, None), (68, None), (129, None), (200, 130)])
+def test_graphs_at_numbers_of_points_that_fill_no_vector(name: str, points: int, batch_size: int | None) -> None:
+    program, parameters = PROGRAMS[name]
+    rng = random.Random(points)
+    used = {key: [rng.uniform(0.1, 1.0) for _ in range(points)] for key in DATA if key in program}
+    spec = of_graph(program, parameters, used, {"c": -0.5}, loss={"l2": 0.01}, batch_size=batch_size)
+    assert_same({**spec, "steps": 3})
+
+
+@pytest.mark.parametrize("points", [1, 3, 12, 28, 36, 60, 129])
+@pytest.mark.parametrize(("inputs", "layers"), [(1, [1]), (3, [4, 1]), (7, [8, 3]), (8, [9, 5, 2])])
+def test_networks_at_numbers_of_points_that_fill_no_vector(inputs: int, layers: list[int], points: int) -> None:
+    spec = network(inputs, layers, points, steps=3)
+    for activation in ("softplus", "tanh", "relu"):
+        assert_same({**spec, "model": {**spec["model"], "activation": activation}})
+
+
 def test_a_prediction_is_reported_for_every_point() -> None:
     spec = of_graph("h = a + b*x\nk = tanh(h)\nL = (h - y)**2", ["a", "b"], {"x": DATA["x"], "y": DATA["y"]})
     spec["model"]["prediction"] = "k"

@@ -113,6 +113,12 @@ def test_a_content_length_that_is_none(client, given, status):
     assert answer.status_code == status
 
 
+def test_a_content_length_with_zeros_before_it(client):
+    body = json.dumps({"graph": NEURON})
+    length = {"CONTENT_LENGTH": f"{len(body):040}"}
+    assert client.post(PATH, data=body, content_type="application/json", environ_overrides=length).status_code == 200
+
+
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 def test_chunked_bodies_are_refused(client, method):
     answer = client.open("/v1/jobs/x" if method == "DELETE" else "/v1/jobs", method=method,

@@ -85,6 +85,7 @@ STALLED = {
     "half a head": HEAD,
     "half a body": HEAD + b"Content-Length: 100\r\n\r\n{",
     "nearly all": HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:-1],
+    "a length with zeros before it": HEAD + b"Content-Length: %040d\r\n\r\n" % len(BODY) + BODY[:-1],
     "too long": HEAD + b"Content-Length: 30000000\r\n\r\n{",
     "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{",
     "does not end": LIVEZ,

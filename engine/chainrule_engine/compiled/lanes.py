@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, register_model
 
 from chainrule_engine.schedule import HALF, LANES
@@ -38,6 +39,8 @@ class _LanesModel(models.PrimitiveModel):
 @intrinsic
 def pointer(context: Any, array: Any) -> Any:
     """Return where the first number of a contiguous array stands. Whoever calls must hold the array."""
+    if array.layout != "C":
+        raise TypingError("only an array whose numbers stand side by side is told by a pointer")
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.make_array(signature.args[0])(context, builder, value=args[0]).data

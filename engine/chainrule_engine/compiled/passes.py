@@ -50,9 +50,9 @@ OPERATION, WEIGHTS = 10, 5
 
 
 @inlined
-def _at(row: int, rows: int, size: int, data: int) -> Any:
+def _row_at(v: Pointer, row: int, rows: int, size: int, data: int) -> Any:
     """Return where a row stands: those from `rows` on are the data's."""
-    return row * size if row < rows else data + (row - rows) * size
+    return at(v, row * size if row < rows else data + (row - rows) * size)
 
 
 @inner
@@ -74,11 +74,10 @@ def run_forward(
     operations: Pointer, count: int, weights: Pointer, v: Pointer, numbers: Pointer, rows: int, size: int, data: int
 ) -> None:
     """Compute the rows of a block in v: `size` numbers each, and the data's from the place `data` on."""
-    by_lanes = size % LANES == 0
     for i in range(count):
         operation = at(operations, i * OPERATION)
         kind, t = get(operation, 0), at(v, get(operation, 3) * size)
-        x = at(v, _at(get(operation, 4), rows, size, data))
+        x = _row_at(v, get(operation, 4), rows, size, data)
         if kind == DENSE:
             w = at(weights, get(operation, 1) * WEIGHTS)
             units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
@@ -88,9 +87,9 @@ def run_forward(
             )
         elif kind == WIDE:
             run = get(operation, 2) * size
-            y = at(v, _at(get(operation, 5), rows, size, data))
-            w = at(v, _at(get(operation, 6), rows, size, data))
-            run_values(get(operation, 1), x, y, w, t, run if by_lanes else 0, run)
+            y = _row_at(v, get(operation, 5), rows, size, data)
+            w = _row_at(v, get(operation, 6), rows, size, data)
+            run_values(get(operation, 1), x, y, w, t, run // LANES * LANES, run)
         elif kind == TOGETHER:
             run = get(operation, 2) * size
             run_both(get(operation, 1), x, t, run // LANES * LANES, run)
@@ -153,7 +152,7 @@ def _add_where_reached(source: Pointer, factors: Pointer, to: Pointer, size: int
 
 
 @inner
-def _row(x: Pointer, row: int, r: int, rows: int, behind: Pointer, zeros: Pointer) -> Any:
+def _row_or(x: Pointer, row: int, r: int, rows: int, behind: Pointer, zeros: Pointer) -> Any:
     return at(x, r * row) if r < rows else (behind if r == rows else zeros)
 
 
@@ -163,16 +162,17 @@ def _transpose(
 ) -> None:
     """Write out[p, r] = x[r, p] for rows at a distance of `row`; then one column like a row elsewhere, and 0.0.
 
-    row, width   multiples of HALF; so many points are written that they are one too
+    row, width   multiples of HALF; so many points are read and written that they are one too
+    behind, zeros   so many numbers for the column behind the rows, and so many 0.0
     """
     r = 0
     while r < width:
-        x_0, x_1 = _row(x, row, r, rows, behind, zeros), _row(x, row, r + 1, rows, behind, zeros)
-        x_2, x_3 = _row(x, row, r + 2, rows, behind, zeros), _row(x, row, r + 3, rows, behind, zeros)
+        x_0, x_1 = _row_or(x, row, r, rows, behind, zeros), _row_or(x, row, r + 1, rows, behind, zeros)
+        x_2, x_3 = _row_or(x, row, r + 2, rows, behind, zeros), _row_or(x, row, r + 3, rows, behind, zeros)
         if r + LANES <= width:
             # What will be read as LANES is written as LANES: the processor hands on no two writes to one read.
-            x_4, x_5 = _row(x, row, r + 4, rows, behind, zeros), _row(x, row, r + 5, rows, behind, zeros)
-            x_6, x_7 = _row(x, row, r + 6, rows, behind, zeros), _row(x, row, r + 7, rows, behind, zeros)
+            x_4, x_5 = _row_or(x, row, r + 4, rows, behind, zeros), _row_or(x, row, r + 5, rows, behind, zeros)
+            x_6, x_7 = _row_or(x, row, r + 6, rows, behind, zeros), _row_or(x, row, r + 7, rows, behind, zeros)
             for p in range(0, points, HALF):
                 four = get_half(x_0, p), get_half(x_1, p), get_half(x_2, p), get_half(x_3, p)
                 more = get_half(x_4, p), get_half(x_5, p), get_half(x_6, p), get_half(x_7, p)
@@ -232,7 +232,6 @@ def run_backward(
     local, turned   room for the widest operation's partials, and for a row of weights at each point
     ones   as many as a row has, and as many 0.0
     """
-    by_lanes = size % LANES == 0
     for i in range(count):
         operation = at(operations, i * OPERATION)
         kind, key = get(operation, 0), get(operation, 1)
@@ -244,21 +243,21 @@ def run_backward(
                 continue
             factors = local
             if kind == OPERAND:
-                factors = at(v, _at(get(operation, 5), rows, size, data))
+                factors = _row_at(v, get(operation, 5), rows, size, data)
             elif kind == CONSTANT:
                 fill(local, run, NUMBER[key])
             else:
-                x = at(v, _at(get(operation, 5), rows, size, data))
-                y = at(v, _at(get(operation, 6), rows, size, data))
-                w = at(v, _at(get(operation, 7), rows, size, data))
-                z = at(v, _at(get(operation, 8), rows, size, data))
-                run_partials(key, x, y, w, z, local, run if by_lanes else 0, run)
+                x = _row_at(v, get(operation, 5), rows, size, data)
+                y = _row_at(v, get(operation, 6), rows, size, data)
+                w = _row_at(v, get(operation, 7), rows, size, data)
+                z = _row_at(v, get(operation, 8), rows, size, data)
+                run_partials(key, x, y, w, z, local, run // LANES * LANES, run)
             if masked:
                 _add_where_reached(source, factors, to, run, SELECTIVE[key // 3])
             else:
                 _add_products_of_rows(source, factors, to, run, first)
         elif kind == PULL_WEIGHTS:
-            x = at(v, _at(get(operation, 4), rows, size, data))
+            x = _row_at(v, get(operation, 4), rows, size, data)
             _pull_weights(at(weights, key * WEIGHTS), x, source, totals, size, points, turned, ones)
         elif kind == PULL_INPUTS:
             w = at(weights, key * WEIGHTS)
@@ -294,7 +293,7 @@ def predicts_right(
     """Tell whether the prediction for a point counts as right: see `losses`. A threshold of NaN says classes."""
     if threshold == threshold:
         for k in range(predictions.size):
-            y, t = get(v, predictions[k] * size + p), get(v, _at(targets[k], rows, size, data) + p)
+            y, t = get(v, predictions[k] * size + p), get(_row_at(v, targets[k], rows, size, data), p)
             if (y > 0.0) != (t > threshold):
                 return False
         return True
@@ -302,4 +301,4 @@ def predicts_right(
     for k in range(1, predictions.size):
         if get(v, predictions[k] * size + p) > get(v, predictions[best] * size + p):
             best = k
-    return bool(get(v, _at(targets[best], rows, size, data) + p) == 1.0)
+    return bool(get(_row_at(v, targets[best], rows, size, data), p) == 1.0)

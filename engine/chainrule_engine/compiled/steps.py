@@ -14,11 +14,22 @@ import numpy as np
 from chainrule_engine.compiled.cache import FINGERPRINT, kept_on_disk, kernel
 from chainrule_engine.compiled.lanes import at, get, pointer, put
 from chainrule_engine.compiled.passes import copy, fill, fill_rows, gather, predicts_right, run_backward, run_forward
+from chainrule_engine.compiled.table import inlined
 from chainrule_engine.compiled.updates import rates as fill_schedule
 from chainrule_engine.compiled.updates import update
 from chainrule_engine.schedule import padded
 
 Array = Any
+
+
+@inlined
+def room_for(widest: int, wide_lanes: int, block: int, count: int, points: int) -> int:
+    """Return how many numbers `run_steps` needs room for.
+
+    That is, one after the other: the widest operation's partials, a row of weights at each point, a row of 1.0 and one
+    of 0.0, a total for each of `count` numbers, and the loss of each point.
+    """
+    return (widest + wide_lanes + 2) * block + count + points
 
 
 def _kernels(fingerprint: str) -> tuple[Any, ...]:
@@ -65,8 +76,10 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         wide_lanes: int,
     ) -> Any:
         fingerprint
-        # In the loop there are only pointers (see `lanes`), x to the array x_. No array is made here: it would be gone
-        # after its last use by name.
+        if room_.size != room_for(widest, wide_lanes, block, numbers_.size, points):
+            raise ValueError("the room has another size")
+        # The loop hands over pointers (see `lanes`), x to the array x_. No array is made here: it would be gone after
+        # its last use by name.
         numbers, gradients, kept = pointer(numbers_), pointer(gradients_), pointer(kept_)
         slot_1, slot_2, settings = pointer(slot_1_), pointer(slot_2_), pointer(settings_)
         v, g, local = pointer(v_), pointer(g_), pointer(room_)
@@ -76,17 +89,17 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         point_losses = at(totals, numbers_.size)
         forward, backward, weights = pointer(forward_), pointer(backward_), pointer(weights_)
         spread, shares, literals = pointer(spread_), pointer(shares_), pointer(literals_)
-        size_of_all = numbers_.size
+        count = numbers_.size
         seed = 1.0 / points if mean else 1.0
         batched = order.shape[0] > 0
         last_block = (points - 1) // block * block
         for s in range(rates.size):
             if l2 != 0.0:
-                for k in range(size_of_all):
+                for k in range(count):
                     share = l2 * get(numbers, k)
                     put(totals, k, 0.0 + share + share)
             else:
-                fill(totals, size_of_all, 0.0)
+                fill(totals, count, 0.0)
             right = 0
             low = last_block
             while low >= 0:
@@ -133,8 +146,8 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
                 return s + 1, 1
             if loss <= target:
                 return s + 1, 2
-            copy(totals, gradients, size_of_all)
-            update(optimiser, size_of_all, numbers, gradients, slot_1, slot_2, rates[s], float(step + s + 1), settings)
+            copy(totals, gradients, count)
+            update(optimiser, count, numbers, gradients, slot_1, slot_2, rates[s], float(step + s + 1), settings)
             for k in range(literals_.size):
                 put(numbers, get(literals, k), get(kept, k))
         return rates.size, 0
@@ -157,7 +170,7 @@ def _kernels(fingerprint: str) -> tuple[Any, ...]:
         fingerprint
         forward, weights, spread = pointer(forward_), pointer(weights_), pointer(spread_)
         v, numbers = pointer(v_), pointer(numbers_)
-        everywhere = np.arange(points).reshape(1, points)
+        everywhere = np.arange(points if batched else 0).reshape(1, -1)
         for low in range(0, points, block):
             here = min(block, points - low)
             size = padded(here)

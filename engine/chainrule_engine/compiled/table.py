@@ -380,19 +380,19 @@ def run_both(context: Any, code: Any, x: Any, z: Any, whole: Any, size: Any) -> 
 
 
 @inlined
-def _numbers(v: Array, row: int, low: int) -> Any:
+def _place(v: Array, row: int, low: int) -> Any:
     return at(pointer(v), row * v.shape[1] + low)
 
 
 @inlined
 def compute_row(code: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int) -> None:
     """Compute the values of row t from `low` to `high` from the rows of its arguments, each row being contiguous."""
-    x, y, w, z = _numbers(v, a, low), _numbers(v, b, low), _numbers(v, c, low), _numbers(v, t, low)
+    x, y, w, z = _place(v, a, low), _place(v, b, low), _place(v, c, low), _place(v, t, low)
     run_values(code, x, y, w, z, (high - low) // LANES * LANES, high - low)
 
 
 @inlined
 def compute_partial_row(key: int, v: Array, t: int, a: int, b: int, c: int, low: int, high: int, local: Array) -> None:
     """Compute the partial derivative `key` of row t from `low` to `high` into `local`."""
-    x, y, w, z = _numbers(v, a, low), _numbers(v, b, low), _numbers(v, c, low), _numbers(v, t, low)
+    x, y, w, z = _place(v, a, low), _place(v, b, low), _place(v, c, low), _place(v, t, low)
     run_partials(key, x, y, w, z, pointer(local), (high - low) // LANES * LANES, high - low)

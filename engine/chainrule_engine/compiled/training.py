@@ -9,8 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule_engine.compiled.passes import CLEARED, COPIED, DENSE, PULL_INPUTS, PULL_WEIGHTS, TOGETHER, WIDE
-from chainrule_engine.compiled.steps import fill_rates, predict, run_steps, shuffle
+from chainrule_engine.compiled.passes import (
+    CLEARED,
+    COPIED,
+    DENSE,
+    OPERATION,
+    PULL_INPUTS,
+    PULL_WEIGHTS,
+    TOGETHER,
+    WEIGHTS,
+    WIDE,
+)
+from chainrule_engine.compiled.steps import fill_rates, predict, room_for, run_steps, shuffle
 from chainrule_engine.compiled.table import COMPUTED_TOGETHER, KIND, OPERAND, PLACE
 from chainrule_engine.operations import CODES
 from chainrule_engine.optimisers import OPTIMISERS, SCHEDULES
@@ -45,12 +55,13 @@ class Program:
         self.backward = _table([_encoded_backward(operation) for operation in schedule.backward])
         self.weights = np.array(
             [(w.units, w.inputs, w.first, w.per_unit, w.per_input) for w in schedule.weights], np.int64
-        ).reshape(-1, 5)
+        ).reshape(-1, WEIGHTS)
         self.spread = np.array(list(schedule.spread.items()), np.int64).reshape(-1, 2)
         self.shares = np.array(schedule.shares, np.int64).reshape(-1, 2)
         self.literals = np.array(list(schedule.literals), np.int64)
         self.parameters = np.array(schedule.parameters, np.int64)
         self.predictions = np.array(schedule.predictions, np.int64)
+        #: Of the numbers that are the same at every point: the update takes them by whole vectors.
         self.size = -(-schedule.size // LANES) * LANES
         self.rows = schedule.rows
         self.data_rows = len(schedule.data)
@@ -67,7 +78,7 @@ class Program:
 
 
 def _table(operations: list[tuple[int, ...]]) -> Array:
-    table = np.zeros((len(operations), 10), np.int64)
+    table = np.zeros((len(operations), OPERATION), np.int64)
     for place, operation in enumerate(operations):
         table[place, : len(operation)] = operation
     return table
@@ -217,7 +228,7 @@ class Run:
                 remembered[-1] if len(remembered) > 1 else np.zeros(1),
                 self.v,
                 np.empty(program.gradient_rows * self.block),
-                np.empty((program.widest + program.wide_lanes + 2) * self.block + program.size + points),
+                np.empty(room_for(program.widest, program.wide_lanes, self.block, program.size, points)),
                 self.columns,
                 order,
                 rates,
