@@ -182,7 +182,8 @@ class Training:
     spec is in the form of the wire (the `spec` of a training job) with the types of its fields already checked; what
     only makes sense together is checked here: TrainingError, with paths into the spec.
 
-    The data is not copied: whoever changes it before the first step trains on what it is then.
+    The data is not copied, but for targets that are classes: whoever changes it before the first step trains on what it
+    is then.
 
     max_nodes, max_points   of a graph model: LimitExceeded beyond, before the graph is read
     plain   take the steps in plain Python even where the compiled kernels are at hand
