@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MARK = "chainrule.request_id"  # in the environment of a request
 _CALLER = "chainrule.caller"  # there too, where a key was asked for
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ROOM = nullcontext()
+_NOTHING = nullcontext()
 _LAST = {"Connection": "close"}  # of an answer after which nobody knows where the next request begins
 _MANY = 10**17  # bytes, of which nobody needs the exact number
 _LARGE = 65_536  # bytes of a body from which the garbage collector would have much to search
@@ -90,7 +90,7 @@ class Service:
         Raises:
             RequestError: all are taken (503).
         """
-        return _ROOM if work <= SHORT else self._slot()
+        return _NOTHING if work <= SHORT else self._slot()
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -164,7 +164,7 @@ def needs(scope: str | None) -> Callable[[View], View]:
     """Declare which scope of an API key a view needs; None opens it to everybody. Without, nobody's key opens it."""
 
     def mark(view: View) -> View:
-        view.scope = scope  # type: ignore[attr-defined]
+        view.scope = scope  # type: ignore[attr-defined]  # a function takes any
         return view
 
     return mark
@@ -174,7 +174,7 @@ def takes_query(*names: str) -> Callable[[View], View]:
     """Name the query parameters that a view reads; every other one is refused."""
 
     def mark(view: View) -> View:
-        view.query_parameters = names  # type: ignore[attr-defined]
+        view.query_parameters = names  # type: ignore[attr-defined]  # a function takes any
         return view
 
     return mark
@@ -187,7 +187,7 @@ def takes_key(name: str, advice: str) -> Callable[[View], View]:
     """
 
     def mark(view: View) -> View:
-        view.key_parameter, view.key_advice = name, advice  # type: ignore[attr-defined]
+        view.key_parameter, view.key_advice = name, advice  # type: ignore[attr-defined]  # a function takes any
         return view
 
     return mark
@@ -275,6 +275,11 @@ def accepted(*types: str) -> str:
     return found
 
 
+def new_request_id() -> str:
+    """Return an id for a request that brings none."""
+    return f"{_ids.getrandbits(128):032x}"
+
+
 def request_id() -> str:
     """Return the id of the request that this thread answers, or "" when it answers none."""
     return current().environ.get(_MARK, "") if has_request_context() else ""
@@ -287,7 +292,7 @@ def guard(request: Request, app: Flask) -> None:
     """Refuse, before its view runs, a request that no view should see."""
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
+    environ[_MARK] = given if _REQUEST_ID.fullmatch(given) else new_request_id()
     if request.routing_exception is not None:
         return
     # First: what is public asks nothing of the database, which "is it open" may.
@@ -312,10 +317,15 @@ def guard(request: Request, app: Flask) -> None:
                 raise RequestError("invalid-request", detail, parameter=name)
 
 
+def announced(digits: str) -> int:
+    """Return the number of bytes that a Content-Length announces; one with very many digits is cut, and too large."""
+    return int(digits.lstrip("0")[:18] or "0")
+
+
 def _content_length(environ: WSGIEnvironment) -> int | None:
     """Return how many bytes a request's body has, None where it does not say."""
     text: str = environ.get("CONTENT_LENGTH") or ""
-    return int(text.lstrip("0")[:18] or "0") if text.isdecimal() else None  # with more digits it is too long anyway
+    return announced(text) if text.isdecimal() else None
 
 
 def _scope(request: Request, app: Flask) -> str | None:
@@ -424,7 +434,7 @@ def read_body(schema: Envelope, body: bytes | None = None) -> dict[str, Any]:
     """
     limits = service().settings.limits
     body = _read_bytes(limits) if body is None else body
-    with without_collector() if len(body) > _LARGE else _ROOM:
+    with without_collector() if len(body) > _LARGE else _NOTHING:
         return schema.load(jsonio.loads(body, max_depth=limits["json_depth"], answers=schema.answer_places))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import re
-import secrets
 import socket
 import struct
 import time
@@ -29,6 +28,7 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from chainrule_service import jsonio, metrics
+from chainrule_service.exchange import announced, new_request_id
 from chainrule_service.problems import PROBLEM_TYPES
 
 _HEAD_BYTES = 65_536
@@ -181,7 +181,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             if end < 4:
                 return False
             coded, length = _CODED.search(data, 0, end), _LENGTH.search(data, 0, end)
-            body = int(length[1].lstrip(b"0")[:18] or b"0") if length else 0
+            body = announced(length[1].decode()) if length else 0
             arrival.whole = not coded and body <= self._body
             arrival.size = end + (body if arrival.whole else 0)
         return len(data) >= arrival.size
@@ -208,7 +208,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
             return
         kind = PROBLEM_TYPES[slug]
         metrics.REQUESTS.observe(time.monotonic() - arrival.since, "other", "none", str(kind.status))
-        mark = secrets.token_hex(16)
+        mark = new_request_id()
         members = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
         body = jsonio.dumps(members | {"request_id": mark}).encode()
         retry = "Retry-After: 5\r\n" if kind.status == 503 else ""

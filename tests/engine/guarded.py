@@ -72,7 +72,7 @@ class Guarded:
 
 def main(where: str) -> None:
     """Train networks and graphs at numbers of points that fill vectors and blocks, and that do not."""
-    training.np = Guarded(where == "end")  # type: ignore[assignment]
+    training.np = Guarded(where == "end")  # type: ignore[assignment]  # it stands for a module
     for points in (1, 4, 5, 8, 12, 60, 128, 129, 260):
         for inputs, layers in ((1, [1]), (3, [4, 4, 1]), (7, [8, 3]), (4, [5, 9, 2])):
             for activation in ("tanh", "softplus"):

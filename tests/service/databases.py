@@ -67,14 +67,14 @@ class OwnPostgreSQL:
         if self._user:
             shutil.chown(folder, **self._user)
         initdb = [self._programs / "initdb", "-A", "trust", "-U", "postgres", "-D", folder]
-        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **self._user)  # type: ignore[call-overload]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **self._user)  # type: ignore[call-overload]  # any options
         self._options = [*("-p", str(port)), *("-h", "127.0.0.1"), *("-k", "")]  # no socket in a folder
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [self._programs / "postgres", "-D", self._folder, *self._options]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._folder, **self._user)  # type: ignore[call-overload]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._folder, **self._user)  # type: ignore[call-overload]  # the same
         engine = sql.create_engine(self.url, connect_args={"connect_timeout": 5})
         try:
             until(lambda: _answers(engine), "PostgreSQL answers")
@@ -112,7 +112,7 @@ def start(script: str, *arguments: str, **options: object) -> subprocess.Popen[s
     """Start a script in a process of its own: a test must not fork one that has threads."""
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "error", "-c", script, *arguments]
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]  # the same
         command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
     )
 

@@ -45,7 +45,7 @@ Pointer = Any
 
 WIDE, TOGETHER, DENSE, COPIED, PULL_WEIGHTS, PULL_INPUTS, CLEARED = range(3, 10)  # after CONSTANT, OPERAND, COMPUTED
 
-#: Whole numbers of an operation, and of a layer's weights.
+#: How many whole numbers tell of an operation, and of a layer's weights.
 OPERATION, WEIGHTS = 10, 5
 
 
@@ -53,6 +53,12 @@ OPERATION, WEIGHTS = 10, 5
 def _row_at(v: Pointer, row: int, rows: int, size: int, data: int) -> Any:
     """Return where a row stands: those from `rows` on are the data's."""
     return at(v, row * size if row < rows else data + (row - rows) * size)
+
+
+@inlined
+def _shape_of(layer: Pointer) -> Any:
+    """Return (units, inputs, place of the first weight, distance per unit, distance per input): see `Weights`."""
+    return get(layer, 0), get(layer, 1), get(layer, 2), get(layer, 3), get(layer, 4)
 
 
 @inner
@@ -79,9 +85,8 @@ def run_forward(
         kind, t = get(operation, 0), at(v, get(operation, 3) * size)
         x = _row_at(v, get(operation, 4), rows, size, data)
         if kind == DENSE:
-            w = at(weights, get(operation, 1) * WEIGHTS)
-            units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
-            first = at(numbers, get(w, 2))
+            units, inputs, place, per_unit, per_input = _shape_of(at(weights, get(operation, 1) * WEIGHTS))
+            first = at(numbers, place)
             add_products(
                 GIVEN, at(first, inputs * per_input), t, size, units, first, per_unit, per_input, x, size, inputs, size
             )
@@ -187,14 +192,14 @@ def _transpose(
 
 @called
 def _pull_weights(
-    w: Pointer, x: Pointer, g: Pointer, totals: Pointer, size: int, points: int, turned: Pointer, ones: Pointer
+    layer: Pointer, x: Pointer, g: Pointer, totals: Pointer, size: int, points: int, turned: Pointer, ones: Pointer
 ) -> None:
     """Add to the totals of a layer's weights and biases: x are its inputs' rows, g the gradients of its sums.
 
     ones   as many as a row has, and as many 0.0
     """
-    units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
-    first, last, zeros = at(totals, get(w, 2)), points - 1, at(ones, size)
+    units, inputs, place, per_unit, per_input = _shape_of(layer)
+    first, last, zeros = at(totals, place), points - 1, at(ones, size)
     if per_unit == 1:
         _transpose(g, size, units, points, turned, per_input, zeros, zeros)
         b = at(turned, last * per_input)
@@ -260,10 +265,9 @@ def run_backward(
             x = _row_at(v, get(operation, 4), rows, size, data)
             _pull_weights(at(weights, key * WEIGHTS), x, source, totals, size, points, turned, ones)
         elif kind == PULL_INPUTS:
-            w = at(weights, key * WEIGHTS)
-            units, inputs, per_unit, per_input = get(w, 0), get(w, 1), get(w, 3), get(w, 4)
+            units, inputs, place, per_unit, per_input = _shape_of(at(weights, key * WEIGHTS))
             start, last = ZERO if get(operation, 9) != 0 else STANDING, units - 1
-            a, b = at(numbers, get(w, 2) + last * per_unit), at(source, last * size)
+            a, b = at(numbers, place + last * per_unit), at(source, last * size)
             add_products(start, a, to, size, inputs, a, per_input, -per_unit, b, -size, units, size)
         elif kind == CLEARED:
             fill(to, size, 0.0)
